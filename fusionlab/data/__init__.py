@@ -1,0 +1,1 @@
+"""Pairs of images: scenes, registered datasets and folders."""

@@ -1,0 +1,121 @@
+"""Pairs in folders: partners are found by file name and read one at a time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import overload
+
+from torch import Tensor
+
+from fusionlab.data.pair import FORMATS, Pair, luminance, read_image, rgb_to_ycbcr
+from fusionlab.errors import UserError
+
+IR_FOLDERS = ("ir", "inf", "infrared")
+VI_FOLDERS = ("vi", "vis", "visible")
+
+
+@dataclass(frozen=True)
+class Pairs(Sequence[Pair]):
+    """Some pairs of one set, each read when it is asked for: pairs[0], pairs[:5], pairs.read("FLIR_00211").
+
+    data and split say where they come from, names which they are, total how many the full public set has
+    (None where that is not known). read(name) raises UserError where a file is damaged or the name unknown.
+    """
+
+    data: str
+    split: str
+    names: tuple[str, ...]
+    read: Callable[[str], Pair] = field(repr=False)
+    total: int | None = None
+
+    @property
+    def caption(self) -> str:
+        """What a figure or table says of its data: "tno, 25 of 42 pairs"."""
+        count = f"{len(self)}" if self.total is None else f"{len(self)} of {self.total}"
+        return f"{self.data}, {count} {'pair' if (self.total or len(self)) == 1 else 'pairs'}"
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return map(self.read, self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Pairs": ...
+    def __getitem__(self, index: int | slice) -> "Pair | Pairs":
+        if isinstance(index, slice):
+            return replace(self, names=self.names[index])
+        return self.read(self.names[index])
+
+
+def open_pair(ir_path: str | Path, vi_path: str | Path, name: str | None = None) -> Pair:
+    """Reads a pair from two files; its name is the infrared file's stem unless given.
+
+    The infrared image is reduced to luminance, the visible one split into luminance and chroma.
+    Raises UserError where the sizes differ, and as read_image does.
+    """
+    ir, vi = read_image(ir_path), read_image(vi_path)
+    return join_pair(name or Path(ir_path).stem, ir, vi, f"{ir_path} and {vi_path}")
+
+
+def join_pair(name: str, ir: Tensor, vi: Tensor, files: str) -> Pair:
+    """A pair of two images (1, 1 or 3, H, W) in [0, 1]; files serves the error message."""
+    if ir.shape[-2:] != vi.shape[-2:]:
+        sizes = " and ".join(f"{width}x{height}" for height, width in (ir.shape[-2:], vi.shape[-2:]))
+        raise UserError(f"{files} are {sizes} pixels; register and crop both to one size")
+    chroma = rgb_to_ycbcr(vi)[:, 1:] if vi.shape[1] == 3 else None
+    return Pair(name, luminance(ir), luminance(vi), chroma)
+
+
+def open_folder(folder: str | Path) -> Pairs:
+    """The pairs of a folder with one subfolder ir (inf, infrared) and one vi (vis, visible), in any case.
+
+    Partners share the file name up to the suffix; names are sorted, sizes may differ from pair to pair, and
+    files that are no PNG, JPEG, BMP or TIFF are passed over. Raises UserError for a missing folder, subfolder
+    or partner, for two files of one name and for no pairs at all; damaged files and unequal sizes raise when
+    that pair is read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; check the path")
+    ir, vi = _images(_subfolder(folder, IR_FOLDERS)), _images(_subfolder(folder, VI_FOLDERS))
+    alone = sorted(ir.keys() ^ vi.keys())
+    if alone:
+        path = (ir | vi)[alone[0]]
+        others = f" (and {len(alone) - 1} more files)" if len(alone) > 1 else ""
+        raise UserError(
+            f"{path}{others} has no partner of that name; add the missing image or remove this one"
+        )
+    if not ir:
+        raise UserError(f"{folder} holds no pairs; put images of equal names into its subfolders ir and vi")
+
+    def read(name: str) -> Pair:
+        if name not in ir:
+            raise UserError(f"{folder} has no pair {name}; its names run from {min(ir)} to {max(ir)}")
+        return open_pair(ir[name], vi[name])
+
+    return Pairs(folder.resolve().name, "all", tuple(sorted(ir)), read, total=len(ir))
+
+
+def _subfolder(folder: Path, known: tuple[str, ...]) -> Path:
+    found = sorted(path for path in folder.iterdir() if path.is_dir() and path.name.lower() in known)
+    if len(found) != 1:
+        has = "none" if not found else " and ".join(path.name for path in found)
+        raise UserError(
+            f"{folder} needs one subfolder named {', '.join(known[:-1])} or {known[-1]}, and has {has}"
+        )
+    return found[0]
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """File stem -> image file."""
+    images: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in FORMATS or path.name.startswith(".") or not path.is_file():
+            continue
+        if path.stem in images:
+            raise UserError(f"{images[path.stem]} and {path.name} have one name; keep one of them")
+        images[path.stem] = path
+    return images

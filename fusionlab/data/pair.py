@@ -1,0 +1,242 @@
+"""A pair of registered images: read from files, split into luminance and colour, joined and written."""
+
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from fusionlab.errors import UserError
+
+if TYPE_CHECKING:
+    from fusionlab.data.scenes import Truth
+
+# File suffix -> what Pillow calls the format.
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One infrared and one visible image of the same scene, registered, float32 in [0, 1].
+
+    ir, vi: luminance, (1, 1, H, W) both. chroma: Cb and Cr of the visible image, (1, 2, H, W), 0.5 is
+    neutral; None where it is grey. truth: what is known of a synthetic scene, else None.
+    Raises UserError where the shapes do not agree.
+    """
+
+    name: str
+    ir: Tensor
+    vi: Tensor
+    chroma: Tensor | None = None
+    truth: "Truth | None" = None
+
+    def __post_init__(self) -> None:
+        height, width = self.ir.shape[-2:]
+        shapes = {"ir": (self.ir, 1), "vi": (self.vi, 1)}
+        if self.chroma is not None:
+            shapes["chroma"] = (self.chroma, 2)
+        for part, (image, channels) in shapes.items():
+            if image.shape != (1, channels, height, width):
+                raise UserError(
+                    f"pair {self.name}: {part} has shape {tuple(image.shape)}, expected "
+                    f"(1, {channels}, {height}, {width}); both images must be of one size"
+                )
+
+    def colour(self, luminance: Tensor) -> Tensor:
+        """Gives a luminance (1, 1, H, W) in [0, 1] the colour of the visible image.
+
+        Returns RGB (1, 3, H, W) in [0, 1], or the luminance as it is where the visible image is grey.
+        Raises UserError where the size is not that of the pair.
+        """
+        if luminance.shape != self.vi.shape:
+            raise UserError(
+                f"pair {self.name}: a luminance of shape {tuple(luminance.shape)} cannot take colour of "
+                f"shape {tuple(self.vi.shape)}; fuse and colour at the size of the pair"
+            )
+        if self.chroma is None:
+            return luminance
+        return ycbcr_to_rgb(torch.cat([luminance, self.chroma.to(luminance)], dim=1))
+
+
+def rgb_to_ycbcr(rgb: Tensor) -> Tensor:
+    """Luminance and colour differences, (B, 3, H, W) in [0, 1] to the same; 0.5 is neutral in Cb and Cr.
+
+    Full-range BT.601, as in JPEG (JFIF 1.02); the weights of Y are .299, .587 and .114.
+    """
+    r, g, b = rgb.unbind(dim=1)
+    y = 0.299 * r + 0.587 * g + 0.114 * b
+    cb, cr = 0.5 + (b - y) / 1.772, 0.5 + (r - y) / 1.402
+    # Rounding alone can leave [0, 1], by about 1e-7.
+    return torch.stack([y, cb, cr], dim=1).clamp(0, 1)
+
+
+def ycbcr_to_rgb(ycbcr: Tensor) -> Tensor:
+    """Inverse of rgb_to_ycbcr, (B, 3, H, W) to (B, 3, H, W) in [0, 1].
+
+    A luminance that its colour cannot have (white with strong Cr, say) leaves the RGB cube and is clipped.
+    """
+    y, cb, cr = ycbcr.unbind(dim=1)
+    r, b = y + 1.402 * (cr - 0.5), y + 1.772 * (cb - 0.5)
+    g = (y - 0.299 * r - 0.114 * b) / 0.587
+    return torch.stack([r, g, b], dim=1).clamp(0, 1)
+
+
+def luminance(image: Tensor) -> Tensor:
+    """The BT.601 luminance (B, 1, H, W) of a grey (B, 1, H, W) or RGB (B, 3, H, W) image in [0, 1]."""
+    return image if image.shape[1] == 1 else rgb_to_ycbcr(image)[:, :1]
+
+
+def read_image(path: str | Path) -> Tensor:
+    """Reads a PNG, JPEG, BMP or TIFF file, float32 in [0, 1]: (1, 1, H, W) if it is grey, else (1, 3, H, W).
+
+    8-bit values are divided by 255, 16-bit values by 65535, also where a camera used fewer of the bits;
+    float TIFF must lie in [0, 1] already. 16-bit RGB keeps its upper 8 bits only, as Pillow reads it (within
+    1/255 of the truth). Palettes and CMYK become RGB, three equal channels become one, EXIF orientation is
+    applied. Alpha is dropped and not composited: what a sensor measured does not depend on a background.
+    Raises UserError for what is missing, empty, damaged, too large, not finite or of an unknown kind.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from error
+    return decode_image(data, path)
+
+
+def decode_image(data: bytes, path: str | Path) -> Tensor:
+    """As read_image, for the bytes of a file; the path serves the error messages."""
+    values = _values(_load(data, path), path)
+    if values.ndim == 3 and (values == values[..., :1]).all():
+        values = values[..., 0]
+    image = torch.from_numpy(values)
+    return image[None, None] if image.ndim == 2 else image.permute(2, 0, 1)[None].contiguous()
+
+
+def _load(data: bytes, path: str | Path) -> Image.Image:
+    """The decoded image, turned upright.
+
+    Decoding from bytes and not from the path keeps Pillow from mapping the file into memory, where it turns
+    TIFF files with an orientation the wrong way (seen in Pillow 13.0).
+    """
+    if not data:
+        raise UserError(f"{path} is empty (0 bytes); fetch or write it again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image: Image.Image = Image.open(io.BytesIO(data), formats=sorted(set(FORMATS.values())))
+            if image.format == "TIFF":
+                _check_tiff(image, path)
+            pages = getattr(image, "n_frames", 1)
+            image.load()
+            image = ImageOps.exif_transpose(image)
+    except UserError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"{path} is too large to open safely ({error}); cut or shrink it first") from error
+    # Pillow's decoders raise almost any exception on damaged bytes.
+    except Exception as error:
+        raise UserError(
+            f"{path} is damaged or no PNG, JPEG, BMP or TIFF image ({error}); fetch or convert it again"
+        ) from error
+    if 0 in image.size:
+        raise UserError(f"{path} has size {image.width}x{image.height}, no pixels; write it again")
+    # The further pictures of a camera's MPO file are previews, those of a TIFF or PNG may be anything.
+    if pages > 1 and image.format != "MPO":
+        raise UserError(f"{path} holds {pages} images; save the one that is meant to a file of its own")
+    return image
+
+
+def _check_tiff(image: Image.Image, path: str | Path) -> None:
+    """Refuses the kinds of TIFF that Pillow silently opens with wrong values (seen in Pillow 13.0)."""
+    tags = image.tag_v2  # type: ignore[attr-defined]  # Image.open cannot say that this is a TiffImageFile
+    bits_tag, photometric_tag, planar_tag, sample_format_tag = 258, 262, 284, 339
+    bits = set(tags.get(bits_tag, (1,)))
+    wrong = {
+        "signed integers": 2 in tags.get(sample_format_tag, (1,)),
+        "12 bits": not bits <= {1, 2, 4, 8, 16, 32},
+        "more than 8 bits, white is zero": max(bits) > 8 and tags.get(photometric_tag) == 0,
+        "more than 8 bits, planes apart": max(bits) > 8
+        and tags.get(planar_tag) == 2
+        and len(image.getbands()) > 1,
+    }
+    for kind, found in wrong.items():
+        if found:
+            raise UserError(
+                f"{path} is a TIFF of a kind that cannot be read ({kind}); save it as a 16-bit PNG"
+            )
+
+
+def _values(image: Image.Image, path: str | Path) -> NDArray[np.float32]:
+    """The values in [0, 1], float32, (H, W) or (H, W, 3)."""
+    if image.mode == "F":
+        values = np.array(image, dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise UserError(f"{path} contains NaN or infinite values; replace them before saving it")
+        if values.min() < 0 or values.max() > 1:
+            found = f"from {values.min():g} to {values.max():g}"
+            raise UserError(f"{path} has float values {found}; scale them to [0, 1] first")
+        return values
+    if image.mode.startswith("I;16"):
+        return np.array(image, dtype=np.float32) / np.float32(65535)
+    if image.mode in ("1", "L", "LA"):
+        return np.array(image.convert("L"), dtype=np.float32) / np.float32(255)
+    if image.mode in ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
+        image.info.pop("transparency", None)
+        return np.array(image.convert("RGB"), dtype=np.float32) / np.float32(255)
+    raise UserError(f"{path} has pixels of mode {image.mode}; save it with 8 or 16 bits, grey or RGB")
+
+
+def to_uint8(image: Tensor, save: str = "clip") -> Tensor:
+    """8-bit values of an image by one of two rules of saving; uint8 of the same shape (..., C, H, W).
+
+    "clip" clamps to [0, 1], then floor(255 d + .5). "stretch" maps the minimum and maximum of each image to 0
+    and 255, floor(255 (d - min) / (max - min) + .5), as MMDRFuse's test script does (`imsave` of SciPy 1.2).
+    Raises UserError for another rule, for NaN or infinite values, and for a constant image to be stretched.
+    """
+    if save not in ("clip", "stretch"):
+        raise UserError(f"no saving rule {save!r}; use 'clip' or 'stretch'")
+    if not torch.isfinite(image).all():
+        raise UserError(
+            "an image with NaN or infinite values cannot be saved; look at the fuser that made it"
+        )
+    if save == "clip":
+        scaled = image.clamp(0, 1) * 255
+    else:
+        one_image = tuple(range(image.ndim))[-3:]
+        low, high = image.amin(one_image, keepdim=True), image.amax(one_image, keepdim=True)
+        if (low == high).any():
+            raise UserError("a constant image cannot be stretched to 0..255; save it with 'clip'")
+        scaled = (image - low) * 255 / (high - low)
+    return (scaled + 0.5).floor().to(torch.uint8)
+
+
+def write_image(image: Tensor, path: str | Path, save: str = "clip") -> None:
+    """Writes a grey (1, 1, H, W) or RGB (1, 3, H, W) image as 8-bit PNG, JPEG, BMP or TIFF, by the suffix.
+
+    save: the rule of to_uint8. Folders are made as needed; an unfinished write leaves no file. JPEG has
+    quality 95 and full colour resolution. Raises UserError for another shape or suffix, and as to_uint8 does.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(
+            f"{path}: images are not written as {path.suffix or 'files without suffix'}; use .png"
+        )
+    if image.ndim != 4 or image.shape[0] != 1 or image.shape[1] not in (1, 3) or 0 in image.shape:
+        raise UserError(f"{path}: an image of shape {tuple(image.shape)} was given; write (1, 1 or 3, H, W)")
+    pixels = to_uint8(image.detach().cpu(), save)[0].permute(1, 2, 0).squeeze(2).numpy()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        # Pillow ignores quality and subsampling where the format has none.
+        picture = Image.fromarray(np.ascontiguousarray(pixels))
+        picture.save(unfinished, FORMATS[path.suffix.lower()], quality=95, subsampling=0)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,100 @@
+"""Procedural textures: tiling noise read at any scale, box-filtered patterns, and integer hashes.
+
+Everything is a function of world coordinates (metres), so a scene drawn twice as large shows the same
+marks, and everything takes the footprint of a pixel, so that nothing finer than a pixel is drawn.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+SIZE = 256  # texels along a side of a noise tile, a power of two
+LEVELS = 7  # 256, 128, ..., 4
+# Spectral slope and low cut (cycles per tile) of each kind of noise.
+_SPECTRA = {"grain": (0.35, 2.0), "stain": (1.25, 1.0), "cloud": (1.75, 1.0), "leaf": (0.75, 6.0)}
+
+
+@lru_cache(maxsize=None)
+def _tile(kind: str) -> Array:
+    """Mip pyramid of one periodic noise tile, flattened level after level; level 0 has mean 0 and variance 1."""
+    slope, low = _SPECTRA[kind]
+    rng = np.random.default_rng(list(kind.encode()))
+    frequency = np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.rfftfreq(SIZE)) * SIZE
+    shape = np.where(frequency < low, 0.0, np.maximum(frequency, 1.0) ** -slope)
+    tile = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((SIZE, SIZE))) * shape, s=(SIZE, SIZE))
+    level = tile / tile.std()
+    levels = [level]
+    for _ in range(LEVELS - 1):
+        level = level.reshape(level.shape[0] // 2, 2, -1, 2).mean((1, 3))
+        levels.append(level)
+    return np.concatenate([a.ravel() for a in levels]).astype(np.float32)
+
+
+_OFFSETS = np.cumsum([0] + [(SIZE >> k) ** 2 for k in range(LEVELS - 1)]).astype(np.int32)
+
+
+def noise(kind: str, u: Array, v: Array, texel: float, footprint: Array | float, shift: float = 0.0) -> Array:
+    """Noise of mean 0 and, where a pixel is no larger than a texel, variance 1, at the points (u, v) in metres.
+
+    `texel` is the finest detail in metres, `footprint` the size of a pixel in metres (a scalar or an array
+    like u), `shift` moves the tile so that two objects do not share their marks.
+    """
+    tile = _tile(kind)
+    level = np.rint(np.log2(np.maximum(np.asarray(footprint, np.float32) / texel, 1.0))).astype(np.int32)
+    level = np.minimum(level, LEVELS - 1)
+    size = SIZE >> level
+    scale = np.float32(1 / texel) / (1 << level).astype(np.float32)
+    column, row = u * scale + np.float32(shift), v * scale + np.float32(1.7 * shift)
+    left, top = np.floor(column), np.floor(row)
+    fx, fy = column - left, row - top
+    mask = size - 1
+    i, j = left.astype(np.int32), top.astype(np.int32)
+    i0, i1 = i & mask, (i + 1) & mask
+    base = _OFFSETS[level]
+    j0, j1 = base + (j & mask) * size, base + ((j + 1) & mask) * size
+    upper = tile[j0 + i0] * (1 - fx) + tile[j0 + i1] * fx
+    lower = tile[j1 + i0] * (1 - fx) + tile[j1 + i1] * fx
+    return upper * (1 - fy) + lower * fy
+
+
+def overlap(x: Array, low: Array | float, high: Array | float, width: Array | float) -> Array:
+    """Share of a pixel of size `width` centred at x that lies in [low, high]: an edge without jags."""
+    half = 0.5 * np.maximum(width, 1e-6)
+    return np.clip((np.minimum(x + half, high) - np.maximum(x - half, low)) / (2 * half), 0, 1)
+
+
+def stripes(x: Array, period: float, duty: float, width: Array | float) -> Array:
+    """Square wave of the given period, 1 on the first `duty` of it, averaged over a pixel of size `width`."""
+    half = 0.5 * np.maximum(width, 1e-6)
+
+    def integral(t: Array) -> Array:
+        whole = np.floor(t / period)
+        return whole * duty * period + np.minimum(t - whole * period, duty * period)
+
+    return (integral(x + half) - integral(x - half)) / (2 * half)
+
+
+def ramp(x: Array, low: float, high: float) -> Array:
+    """Smooth step from 0 at `low` to 1 at `high` (low may be the larger one)."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def chance(i: Array, j: Array | int, salt: int) -> Array:
+    """Uniform numbers in [0, 1), one for each integer pair (i, j): the same pair always gives the same number."""
+    h = (np.asarray(i).astype(np.int64) * 374761393 + np.asarray(j).astype(np.int64) * 668265263) & 0xFFFFFFFF
+    h = (h + salt * 2246822519) & 0xFFFFFFFF
+    h = ((h ^ (h >> 15)) * 2246822519) & 0xFFFFFFFF
+    h = ((h ^ (h >> 13)) * 3266489917) & 0xFFFFFFFF
+    return ((h ^ (h >> 16)) & 0xFFFFFF).astype(np.float32) / np.float32(1 << 24)
+
+
+def bricks(u: Array, y: Array, width: Array | float, length: float = 0.5, course: float = 0.16) -> Array:
+    """Share of mortar (0 brick, 1 mortar) of a running bond, averaged over pixels of size `width` metres."""
+    row = np.floor(y / course)
+    bed = stripes(y, course, 0.12, width)
+    head = stripes(u + 0.5 * length * (row % 2), length, 0.04, width)
+    return np.maximum(bed, head)

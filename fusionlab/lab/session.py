@@ -1,0 +1,148 @@
+"""The set-up cell of every notebook: profile, data, seed and device in one object."""
+
+import os
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from fusionlab.errors import UserError
+from fusionlab.lab.records import Record, append, environment
+
+if TYPE_CHECKING:
+    from fusionlab.data.folders import Pairs
+
+PROFILES = ("smoke", "laptop", "gpu")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a notebook was started with; `data` is a name or a folder, never "auto"."""
+
+    profile: str
+    data: str
+    seed: int
+    device: str
+
+    def pairs(
+        self,
+        n: int | None = None,
+        split: str | None = None,
+        condition: str | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> "Pairs":
+        """The session's first `n` pairs; `condition` and `size` shape scenes, real data has its own."""
+        from fusionlab.data import open_pairs
+
+        if self.data == "scenes":
+            return open_pairs("scenes", n, seed=self.seed, split=split, condition=condition, size=size)
+        return open_pairs(self.data, n, seed=self.seed, split=split)
+
+    def pick(self, *, smoke: T, laptop: T, gpu: T) -> T:
+        """The value for this session's profile."""
+        return {"smoke": smoke, "laptop": laptop, "gpu": gpu}[self.profile]
+
+
+def start(profile: str = "auto", data: str = "auto", seed: int = 0) -> Session:
+    """Seeds python, numpy and torch, prints one summary and returns the session.
+
+    FUSIONLAB_PROFILE overrides `profile`; "auto" is `gpu` with CUDA, else `laptop`. Data "auto" is
+    FUSIONLAB_DATA where set, else `scenes`. Raises UserError for an unknown profile or data set.
+    """
+    import platform
+
+    import numpy as np
+    import torch
+
+    import fusionlab
+
+    resolved = resolve_profile(profile)
+    overridden = f" (FUSIONLAB_PROFILE overrides {profile})" if profile not in ("auto", resolved) else ""
+    data = resolve_data(data)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    caption = describe(data)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    versions = f"python {platform.python_version()}, torch {torch.__version__} on {device}"
+    print(f"fusionlab {fusionlab.__version__}, {versions}")
+    print(f"profile {resolved}{overridden}, data {caption}, seed {seed}")
+    return Session(resolved, data, seed, device)
+
+
+def resolve_profile(profile: str = "auto") -> str:
+    """The profile a session would run at; raises UserError for one that notebooks do not know."""
+    profile = os.environ.get("FUSIONLAB_PROFILE") or profile
+    if profile == "auto":
+        import torch
+
+        return "gpu" if torch.cuda.is_available() else "laptop"
+    if profile == "paper":
+        raise UserError(
+            "profile paper is run by `fusionlab reproduce` only; notebooks take smoke, laptop or gpu"
+        )
+    if profile not in PROFILES:
+        raise UserError(f"there is no profile {profile}; use auto, {', '.join(PROFILES)}")
+    return profile
+
+
+def resolve_data(data: str = "auto") -> str:
+    """The data a session would use: a registered name or a folder."""
+    return (os.environ.get("FUSIONLAB_DATA") or "scenes") if data == "auto" else data
+
+
+def describe(data: str) -> str:
+    """The data in a phrase, without a folder's path; opens real data, so that a wrong name fails here."""
+    from fusionlab.data import open_pairs
+
+    return "scenes (synthetic)" if data == "scenes" else open_pairs(data).caption
+
+
+def record(
+    session: Session,
+    target: str,
+    row: str,
+    metric: str,
+    value: float,
+    pairs: "Pairs | None" = None,
+    *,
+    unit: str = "",
+    convention: str = "",
+    weights: str = "none",
+    note: str = "",
+    command: str = "",
+) -> Record:
+    """One measured number with its surroundings, also appended to the run that FUSIONLAB_RUN names.
+
+    `pairs` are the images behind the number (None for numbers without any, such as parameter counts),
+    `weights` is "none" or the sha256 (12 digits or more) of the weights used.
+    """
+    made = Record(
+        target=target,
+        row=row,
+        metric=metric,
+        value=float(value),
+        unit=unit,
+        convention=convention,
+        data=Path(pairs.data).name if pairs is not None else "none",
+        split=pairs.split if pairs is not None else "none",
+        n=_count(pairs),
+        profile=session.profile,
+        seed=session.seed,
+        weights=weights,
+        command=command or os.environ.get("FUSIONLAB_COMMAND", ""),
+        note=note,
+        **environment(session.device),
+    )
+    run = os.environ.get("FUSIONLAB_RUN")
+    if run:
+        append(Path(run), [made])
+    return made
+
+
+def _count(pairs: "Pairs | None") -> str:
+    if pairs is None:
+        return "0"
+    partial = pairs.total is not None and pairs.total != len(pairs)
+    return f"{len(pairs)} of {pairs.total}" if partial else str(len(pairs))

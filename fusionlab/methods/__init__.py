@@ -1,0 +1,168 @@
+"""The fusers, and the one way to get each: `load`."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+
+from fusionlab import paths
+from fusionlab.data.pair import to_uint8
+from fusionlab.errors import UserError
+from fusionlab.methods import baselines, mmdrfuse
+
+BASELINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "average": baselines.average,
+    "maximum": baselines.maximum,
+    "laplacian": baselines.laplacian,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network and where its weights are: ours in the project, official ones in FUSIONLAB_WEIGHTS with their hashes."""
+
+    network: type[nn.Module]
+    ours: str | None
+    official: dict[str, str]
+    origin: str
+
+
+NETWORKS = {
+    "mmdrfuse": Recipe(
+        mmdrfuse.Student,
+        ours="weights/mmdrfuse_student.safetensors",
+        official={
+            "mmdrfuse/student.safetensors": "b541cbab67c029724c5b877b8177f37bdb135887cd6f19fa33964eca98ec2e41",
+            "mmdrfuse/student.model": "e5ad5bab796f4480dbbc35a8f6f63e69ba3ccd1842476d2c2453ca1aca6eb17c",
+        },
+        origin="yanglinDeng/MMDRFuse, pretrained_models/student.model",
+    ),
+    "mmdrfuse-teacher": Recipe(
+        mmdrfuse.Teacher,
+        ours=None,
+        official={
+            "mmdrfuse/teacher.safetensors": "3fb0173100fb6c348862e51238826c3098a9f24a2dc40e14250be8555f4b246d",
+            "mmdrfuse/teacher.model": "6a4f86a0a543ceb1af93d9b1e955e9108ee35a5014710c6a2b0e071cdc8e25b5",
+        },
+        origin="yanglinDeng/MMDRFuse, pretrained_models/teacher.model",
+    ),
+}
+METHODS = (*BASELINES, *NETWORKS)
+
+
+@dataclass(frozen=True)
+class Fuser:
+    """A method ready to use: (ir, vi) in, fused image out, and where its numbers came from.
+
+    `sha256` is the hash of the weight file, "none" for a method without weights. `network` is the module or
+    function itself, for looking inside.
+    """
+
+    name: str
+    weights: str
+    sha256: str
+    network: Callable[[Tensor, Tensor], Tensor]
+
+    @torch.no_grad()
+    def __call__(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """Fuses two (B, 1, H, W) float images in [0, 1], 16x16 or larger, into one clipped to [0, 1].
+
+        Raises UserError for other shapes, types or ranges.
+        """
+        _require_images(ir, vi)
+        return self.network(ir, vi).clamp(0, 1)
+
+    @torch.no_grad()
+    def raw(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """The output before clipping, where the method has one; some released scripts stretch that."""
+        _require_images(ir, vi)
+        return getattr(self.network, "raw", self.network)(ir, vi)
+
+
+def load(name: str, weights: str | Path = "ours", device: str | torch.device = "cpu") -> Fuser:
+    """A fuser by its name: average, maximum, laplacian, mmdrfuse, mmdrfuse-teacher.
+
+    `weights` is "ours" (shipped), "official" (looked for in FUSIONLAB_WEIGHTS, its hash verified) or a file of
+    safetensors or of a plain PyTorch state dict. Raises UserError for an unknown name, absent or unfitting weights.
+    """
+    if name in BASELINES:
+        if weights != "ours":
+            raise UserError(f"{name} has no weights, so weights={str(weights)!r} means nothing; leave it out")
+        return Fuser(name, "no weights", "none", BASELINES[name])
+    if name not in NETWORKS:
+        raise UserError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
+    recipe = NETWORKS[name]
+    file = _weight_file(name, recipe, weights)
+    content = file.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if weights == "official" and sha256 not in recipe.official.values():
+        raise UserError(f"{file} is not the released file of {name}: its SHA-256 is {sha256}; fetch {recipe.origin} anew")
+    network = recipe.network()
+    try:
+        network.load_state_dict({key: value.float() for key, value in _state_dict(file, content).items()})
+    except RuntimeError as fault:
+        raise UserError(f"{file} does not fit {name}: {fault}") from fault
+    label = str(weights) if weights in ("ours", "official") else file.name
+    return Fuser(name, label, sha256, network.to(device).eval())
+
+
+def describe(fuser: Fuser) -> str:
+    """What was loaded, in one line: method, weights and their hash."""
+    if fuser.sha256 == "none":
+        return f"{fuser.name} (no weights)"
+    return f"{fuser.name}, weights {fuser.weights}, sha256 {fuser.sha256[:12]}"
+
+
+def fuse(fuser: Fuser, ir: Tensor, vi: Tensor, save: str = "clip") -> Tensor:
+    """The fused image as it would be written, uint8 (B, 1, H, W).
+
+    `save="clip"` cuts at 0 and 1; `save="stretch"` maps each image's own minimum and maximum to 0 and 255, as
+    MMDRFuse's released script does with its unclipped output.
+    """
+    return to_uint8(fuser.raw(ir, vi), save=save)
+
+
+def _require_images(ir: Tensor, vi: Tensor) -> None:
+    for role, image in (("infrared", ir), ("visible", vi)):
+        if image.ndim != 4 or image.shape[1] != 1 or min(image.shape[-2:]) < 16:
+            raise UserError(f"the {role} image has shape {tuple(image.shape)}; needed is (B, 1, H, W) from 16x16 up")
+        if not image.is_floating_point() or not 0 <= image.min() <= image.max() <= 1:
+            raise UserError(f"the {role} image is not a float image in [0, 1]; divide 8-bit values by 255")
+    if ir.shape != vi.shape:
+        raise UserError(f"infrared {tuple(ir.shape)} and visible {tuple(vi.shape)} differ in shape; register them first")
+
+
+def _weight_file(name: str, recipe: Recipe, weights: str | Path) -> Path:
+    if weights == "ours":
+        if recipe.ours is None:
+            raise UserError(f"there are no weights of ours for {name} yet; ask for weights='official'")
+        return paths.asset(recipe.ours)
+    if weights == "official":
+        for relative in recipe.official:
+            if found := paths.find_weights(relative):
+                return found
+        raise UserError(
+            f"the official weights of {name} are not here (no licence is stated, so they are not shipped): fetch "
+            f"{recipe.origin} and put it as {list(recipe.official)[-1]} into a folder that FUSIONLAB_WEIGHTS names"
+        )
+    if not Path(weights).is_file():
+        raise UserError(f"there is no weight file {weights}; give 'ours', 'official' or an existing file")
+    return Path(weights)
+
+
+def _state_dict(file: Path, content: bytes) -> dict[str, Tensor]:
+    """Reads safetensors, or a foreign PyTorch checkpoint without running any of its code."""
+    if file.suffix != ".safetensors":
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as fault:  # pickle, zip and torch each have errors of their own
+            raise UserError(f"{file} is no PyTorch state dict ({type(fault).__name__}); give a safetensors file") from fault
+    try:
+        return load_safetensors(content)
+    except SafetensorError as fault:
+        raise UserError(f"{file} is not a safetensors file ({fault}); fetch it anew") from fault

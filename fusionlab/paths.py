@@ -1,0 +1,49 @@
+"""Where things are: files shipped with the project, weights, data mirrors, caches and runs."""
+
+import os
+from pathlib import Path
+
+from fusionlab.errors import UserError
+
+PACKAGE = Path(__file__).parent
+
+
+def asset(relative: str) -> Path:
+    """A file shipped with the project: `papers/...`, `weights/...` or `figures/...`.
+
+    In the wheel these lie in `fusionlab/assets`; in a checkout in `data/` and `figures/`.
+    Raises UserError where the file is in neither.
+    """
+    checkout = PACKAGE.parent
+    for candidate in (PACKAGE / "assets" / relative, checkout / "data" / relative, checkout / relative):
+        if candidate.exists():
+            return candidate
+    raise UserError(f"{relative} is not part of this installation; reinstall fusionlab-course")
+
+
+def find_weights(relative: str) -> Path | None:
+    """First file of this relative path in the folders of FUSIONLAB_WEIGHTS (separated as in PATH)."""
+    for folder in os.environ.get("FUSIONLAB_WEIGHTS", "").split(os.pathsep):
+        if folder and (Path(folder) / relative).is_file():
+            return Path(folder) / relative
+    return None
+
+
+def mirror() -> Path | None:
+    """The folder FUSIONLAB_MIRROR names, laid out like the registry; None where unset."""
+    folder = os.environ.get("FUSIONLAB_MIRROR", "")
+    if not folder:
+        return None
+    if not Path(folder).is_dir():
+        raise UserError(f"FUSIONLAB_MIRROR names {folder}, which is no folder; unset it or correct it")
+    return Path(folder)
+
+
+def cache() -> Path:
+    """Where fetched data is kept: FUSIONLAB_CACHE, else `~/.cache/fusionlab`."""
+    return Path(os.environ.get("FUSIONLAB_CACHE") or Path.home() / ".cache" / "fusionlab")
+
+
+def runs() -> Path:
+    """Where runs are written: FUSIONLAB_RUNS, else `runs` in the current folder."""
+    return Path(os.environ.get("FUSIONLAB_RUNS") or "runs")

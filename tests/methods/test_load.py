@@ -1,0 +1,122 @@
+"""`load` is the only way to a fuser, and every fuser keeps the contract."""
+
+import hashlib
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import fusionlab
+from fusionlab.errors import UserError
+from fusionlab.methods import METHODS, NETWORKS, Fuser, describe, fuse
+from fusionlab.methods.mmdrfuse import Student, Teacher
+
+
+def every_fuser() -> list[Fuser]:
+    """Each method; networks without weights of ours at random weights, as the contract is not about their values."""
+    torch.manual_seed(0)
+    loaded = [fusionlab.load(name) for name in METHODS if name not in NETWORKS or NETWORKS[name].ours]
+    return [*loaded, Fuser("mmdrfuse-teacher", "random", "none", Teacher().eval())]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 33), (64, 47)])
+def test_any_size_in_the_same_size_out_within_the_unit_range(size):
+    generator = torch.Generator().manual_seed(3)
+    ir, vi = torch.rand(2, 1, *size, generator=generator), torch.rand(2, 1, *size, generator=generator)
+    for fuser in every_fuser():
+        fused = fuser(ir, vi)
+        assert fused.shape == ir.shape and fused.dtype == torch.float32, fuser.name
+        assert 0 <= fused.min() and fused.max() <= 1, fuser.name
+        alone = fuser(ir[1:], vi[1:])
+        torch.testing.assert_close(fused[1:], alone, rtol=0, atol=1e-6, msg=f"{fuser.name} depends on the batch")
+
+
+@pytest.mark.parametrize(
+    ("ir", "vi", "message"),
+    [
+        (torch.rand(1, 3, 32, 32), torch.rand(1, 1, 32, 32), "shape"),
+        (torch.rand(1, 1, 15, 32), torch.rand(1, 1, 15, 32), "16x16"),
+        (torch.rand(1, 1, 32, 32), torch.rand(1, 1, 32, 33), "differ"),
+        (torch.rand(1, 1, 32, 32) * 255, torch.rand(1, 1, 32, 32), "divide 8-bit"),
+        (torch.full((1, 1, 32, 32), float("nan")), torch.rand(1, 1, 32, 32), r"\[0, 1\]"),
+    ],
+)
+def test_a_wrong_input_is_refused_by_name(ir, vi, message):
+    with pytest.raises(UserError, match=message):
+        fusionlab.load("average")(ir, vi)
+
+
+def test_official_is_found_only_by_name_and_only_unaltered(tmp_path, monkeypatch, shared):
+    monkeypatch.setenv("FUSIONLAB_WEIGHTS", str(tmp_path))
+    with pytest.raises(UserError, match="FUSIONLAB_WEIGHTS"):
+        fusionlab.load("mmdrfuse", weights="official")
+    shutil.copytree(shared / "official" / "mmdrfuse", tmp_path / "mmdrfuse", ignore=shutil.ignore_patterns("pairs"))
+    file = tmp_path / "mmdrfuse" / "student.safetensors"
+    assert fusionlab.load("mmdrfuse", weights="official").sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    file.chmod(0o644)
+    save_file(Student().state_dict(), file)
+    with pytest.raises(UserError, match="SHA-256"):
+        fusionlab.load("mmdrfuse", weights="official")
+
+
+def test_a_file_of_ones_own_loads_and_says_its_hash(tmp_path):
+    torch.manual_seed(5)
+    network = Student()
+    save_file(network.state_dict(), tmp_path / "mine.safetensors")
+    torch.save(network.state_dict(), tmp_path / "mine.model")
+    safe = fusionlab.load("mmdrfuse", weights=tmp_path / "mine.safetensors")
+    pickled = fusionlab.load("mmdrfuse", weights=str(tmp_path / "mine.model"))
+    ir, vi = torch.rand(2, 1, 1, 20, 20, generator=torch.Generator().manual_seed(6))
+    assert torch.equal(safe(ir, vi), pickled(ir, vi))
+    assert torch.equal(safe.raw(ir, vi), network.raw(ir, vi).detach())
+    digest = hashlib.sha256((tmp_path / "mine.safetensors").read_bytes()).hexdigest()
+    assert digest[:12] in describe(safe)
+
+
+class Bomb:
+    """Pickles to a call that would leave a file behind."""
+
+    def __init__(self, target) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return open, (str(self.target), "w")
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    torch.save(Bomb(tmp_path / "ran"), tmp_path / "evil.model")
+    with pytest.raises(UserError, match="evil.model"):
+        fusionlab.load("mmdrfuse", weights=tmp_path / "evil.model")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("densefuse", "ours", "average, maximum, laplacian"),
+        ("average", "official", "no weights"),
+        ("mmdrfuse-teacher", "ours", "official"),
+        ("mmdrfuse", "nowhere.safetensors", "nowhere"),
+    ],
+)
+def test_unknown_names_and_absent_weights_name_the_remedy(name, weights, message):
+    with pytest.raises(UserError, match=message):
+        fusionlab.load(name, weights=weights)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    save_file(Student().state_dict(), tmp_path / "student.safetensors")
+    with pytest.raises(UserError, match="does not fit"):
+        fusionlab.load("mmdrfuse-teacher", weights=tmp_path / "student.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"not a tensor in sight")
+    with pytest.raises(UserError, match="fetch it anew"):
+        fusionlab.load("mmdrfuse", weights=tmp_path / "broken.safetensors")
+
+
+def test_clip_and_stretch_differ_as_the_released_script_does():
+    ir = torch.linspace(0.2, 0.6, 256).view(1, 1, 16, 16)
+    fuser = fusionlab.load("maximum")
+    clip, stretch = (fuse(fuser, ir, ir, save=rule) for rule in ("clip", "stretch"))
+    assert (clip.min(), clip.max()) == (51, 153)
+    assert (stretch.min(), stretch.max()) == (0, 255)
