@@ -48,7 +48,7 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	@touch $@
 
 reproduce: setup ## run the notebooks and write runs/<stamp>/index.html
-	$(BIN)/fusionlab run $(NOTEBOOK) --profile $(PROFILE) --data $(DATA)
+	$(BIN)/fusionlab run $(filter-out all,$(NOTEBOOK)) --profile $(PROFILE) --data "$(DATA)"
 
 test: export FUSIONLAB_PROFILE := smoke
 test: export OMP_NUM_THREADS := 1

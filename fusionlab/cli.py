@@ -1,11 +1,11 @@
 """The command line: `fusionlab fuse | evaluate | run | reproduce | report | promote | doctor`.
 
-Torch and everything that needs it is imported inside the commands, so that `fusionlab --help` answers at once.
+Torch and all that needs it is imported inside the commands, so that `fusionlab --help` answers at once.
 """
 
-import os
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,9 +14,6 @@ from typer.core import TyperGroup
 
 from fusionlab import __version__
 from fusionlab.errors import UserError
-
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
-Profile = Literal["auto", "smoke", "laptop", "gpu", "paper"]
 
 
 class Friendly(TyperGroup):
@@ -31,12 +28,19 @@ class Friendly(TyperGroup):
             if error.filename is None:
                 raise
             reason = f"{error.filename}: {error.strerror}"
+        except KeyboardInterrupt:
+            typer.echo("stopped", err=True)
+            raise typer.Exit(130) from None
         typer.echo(f"error: {reason}", err=True)
         raise typer.Exit(1)
 
 
 app = typer.Typer(
-    cls=Friendly, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    cls=Friendly,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
@@ -58,79 +62,276 @@ def fusionlab(
     Examples:
       fusionlab fuse ir.png vi.png -o fused.png
       fusionlab fuse tno/ir tno/vis -o fused --method laplacian
-      fusionlab evaluate tno/ir tno/vis fused --convention wang --csv scores.csv
+      fusionlab evaluate tno/ir tno/vis fused --convention reference --csv scores.csv
       fusionlab run 00 --profile smoke
       fusionlab reproduce --list
       fusionlab doctor
     """
 
 
-# --- images in files and folders ---------------------------------------------------------------------------
+@app.command()
+def fuse(
+    ir: Annotated[Path, typer.Argument(help="Infrared image, or a folder of them.")],
+    vi: Annotated[Path, typer.Argument(help="Visible image, or a folder of equal names.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Fused image, or a folder.")],
+    method: Annotated[
+        str, typer.Option(help="average, maximum, laplacian, mmdrfuse or mmdrfuse-teacher.")
+    ] = "mmdrfuse",
+    weights: Annotated[str, typer.Option(help="ours, official or a file.")] = "ours",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA where there is one.")
+    ] = "auto",
+    save: Annotated[
+        Literal["clip", "stretch"], typer.Option(help="stretch: each image from its minimum to its maximum.")
+    ] = "clip",
+) -> None:
+    """Fuse two images, or two folders of them.
 
+    The colour of the visible image is kept. In folders, partners have the same name up to the suffix, and the
+    results are PNG. Pairs that cannot be fused are skipped and named at the end, with exit code 1.
 
-def matched(roles: dict[str, Path]) -> tuple[dict[str, list[Path]], dict[str, str]]:
-    """The images with one stem in every role, and the reason for each stem that is left out.
-
-    `roles` maps "infrared", "visible", ... to all files (one match) or all folders. Raises UserError where a
-    path is missing, files and folders are mixed, or no image is found at all.
+    \b
+    Examples:
+      fusionlab fuse ir.png vi.png -o fused.png
+      fusionlab fuse tno/ir tno/vis -o fused --method maximum
+      fusionlab fuse ir.png vi.png -o fused.png --weights official --save stretch
     """
-    for role, path in roles.items():
-        if not path.exists():
-            raise UserError(f"{path}: no such file or folder; give the {role} image, or the folder of them")
-    folders = {role: path for role, path in roles.items() if path.is_dir()}
-    if not folders:
-        return {roles["visible"].stem: list(roles.values())}, {}
-    if folders != roles:
-        files = ", ".join(str(path) for path in roles.values() if not path.is_dir())
-        raise UserError(f"{files} beside a folder: give only files or only folders")
-    found = {role: _by_stem(folder) for role, folder in folders.items()}
-    whole: dict[str, list[Path]] = {}
-    left: dict[str, str] = {}
-    for stem in sorted(set().union(*found.values())):
-        absent = [str(folders[role]) for role, images in found.items() if stem not in images]
-        double = [path for images in found.values() if len(images.get(stem, [])) > 1 for path in images[stem]]
-        if absent:
-            left[stem] = f"no image of this name in {' and '.join(absent)}"
-        elif double:
-            left[stem] = f"more than one image of this name: {', '.join(map(str, double))}"
-        else:
-            whole[stem] = [images[stem][0] for images in found.values()]
-    if not whole and not left:
-        raise UserError(f"no images ({', '.join(sorted(IMAGES))}) in {', '.join(map(str, folders.values()))}")
-    return whole, left
+    from fusionlab.batch import find_device, fuse_files
+    from fusionlab.methods import describe, load
+
+    chosen = find_device(device)
+    fuser = load(method, weights, chosen)
+    typer.echo(describe(fuser), err=True)
+    done, failures = fuse_files(ir, vi, output, fuser, chosen, save)
+    _finish(done, failures, f"fused into {output}")
 
 
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
-    images: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGES and not path.name.startswith("."):
-            images.setdefault(path.stem, []).append(path)
-    return images
+@app.command()
+def evaluate(
+    ir: Annotated[Path, typer.Argument(help="Infrared image, or a folder of them.")],
+    vi: Annotated[Path, typer.Argument(help="Visible image, or a folder of equal names.")],
+    fused: Annotated[Path, typer.Argument(help="Fused image, or a folder of equal names.")],
+    convention: Annotated[str, typer.Option(metavar="NAME", help="Exact variants of the metrics.")],
+    metrics: Annotated[str | None, typer.Option(metavar="EN,SD", help="Only these metrics.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a row an image, all digits.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the table for reading.")
+    ] = None,
+) -> None:
+    """Score fused images against their sources.
+
+    The convention (reference, mmdrfuse, ...) names the exact variant of each metric. Files are scored as they
+    are, as 8-bit luminance; mmdrfuse is meant for images fused with --save stretch. Prints mean and spread
+    (sample standard deviation over images). Images that cannot be scored are named at the end; exit code 1.
+
+    \b
+    Examples:
+      fusionlab evaluate ir.png vi.png fused.png --convention reference
+      fusionlab evaluate tno/ir tno/vis fused --convention mmdrfuse --metrics EN,SD --csv scores.csv
+    """
+    from fusionlab.batch import score_files, summary
+
+    wanted = [name.strip() for name in metrics.split(",")] if metrics else None
+    scores, failures = score_files(ir, vi, fused, convention, wanted)
+    if scores:
+        typer.echo(summary(scores))
+        for file, text in ((csv, scores.csv()), (markdown, scores.markdown())):
+            if file:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
+    _finish(len(scores.rows) if scores else 0, failures, f"scored, convention {convention}")
 
 
-def attempt(names: Iterable[str], work: Callable[[str], None], doing: str) -> dict[str, str]:
-    """Does `work` for each name behind a progress bar on stderr; the reasons of those that could not be done."""
-    from tqdm import tqdm
-
-    failed = {}
-    for name in tqdm(list(names), desc=doing, unit="pair"):
-        try:
-            work(name)
-        except (UserError, OSError) as error:
-            failed[name] = str(error)
-    return failed
-
-
-def _finish(done: int, failed: dict[str, str], summary: str) -> None:
-    """Names what was left out on stderr, prints the count, and leaves with exit code 1 where anything failed."""
-    for name, reason in sorted(failed.items()):
-        typer.echo(f"skipped {name}: {reason}", err=True)
-    typer.echo(f"{done} of {done + len(failed)} {summary}")
-    if failed:
+def _finish(done: int, failures: dict[str, str], what: str) -> None:
+    """Names what was left out on stderr, prints the count, and exits with 1 where anything failed."""
+    for name, reason in sorted(failures.items()):
+        typer.echo(f"error: {name}: {reason}", err=True)
+    typer.echo(f"{done} of {done + len(failures)} {what}")
+    if failures:
         raise typer.Exit(1)
 
 
-def _refuse_overwriting(output: Path, sources: Iterable[Path]) -> None:
-    for source in sources:
-        if output.exists() and output.samefile(source):
-            raise UserError(f"{output} is one of the input images; choose another output")
+@app.command()
+def run(
+    notebooks: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NOTEBOOK]...", help="Numbers, names or files; all where left out."),
+    ] = None,
+    profile: Annotated[
+        Literal["auto", "smoke", "laptop", "gpu"],
+        typer.Option(help="auto: gpu where there is one, else laptop."),
+    ] = "auto",
+    data: Annotated[str, typer.Option(help="scenes, a data set's name or a folder.")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="The notebook's own where left out.")] = None,
+    folder: Annotated[Path, typer.Option("--notebooks", metavar="FOLDER", help="Where they are.")] = Path(
+        "notebooks"
+    ),
+) -> None:
+    """Execute notebooks and write a report.
+
+    All goes into a new run folder. A notebook that fails does not stop the next one; the exit code is then 1.
+
+    \b
+    Examples:
+      fusionlab run
+      fusionlab run 00 07 --profile smoke
+      fusionlab run my_notebook.ipynb --data tno --seed 1
+    """
+    _need_course()
+    from fusionlab.lab.run import run_notebooks
+
+    files = _notebooks(notebooks or [], folder)
+    with _new_run() as target:
+        outcomes = run_notebooks(files, profile, data, seed, target)
+    for outcome in outcomes:
+        verdict = "ok" if outcome.ok else f"failed: {outcome.error.splitlines()[-1]}"
+        typer.echo(f"{outcome.name} {outcome.seconds:.0f} s {verdict}")
+    typer.echo(target / "index.html")
+    if not all(outcome.ok for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _need_course() -> None:
+    if find_spec("papermill") is None:
+        raise UserError("notebooks need more packages: pip install 'fusionlab-course[course]'")
+
+
+def _notebooks(wanted: list[str], folder: Path) -> list[Path]:
+    """The files meant by numbers ("07"), names ("07_distillation") or paths; all where none is named."""
+    known = sorted(folder.glob("*.ipynb"))
+    if not wanted and not known:
+        raise UserError(f"no notebooks in {folder}; name the folder with --notebooks")
+    return list(dict.fromkeys(_notebook(name, known, folder) for name in wanted)) or known
+
+
+def _notebook(name: str, known: list[Path], folder: Path) -> Path:
+    if Path(name).suffix == ".ipynb" and Path(name).is_file():
+        return Path(name)
+    fits = [path for path in known if name in (path.stem, path.name) or path.stem.startswith(f"{name}_")]
+    if len(fits) != 1:
+        names = ", ".join(path.stem for path in fits or known)
+        raise UserError(
+            f"{len(fits)} notebooks in {folder} are called {name}; there are {names or 'none at all'}"
+        )
+    return fits[0]
+
+
+@app.command()
+def reproduce(
+    target: Annotated[str | None, typer.Argument(help="Such as mmdrfuse/table5.")] = None,
+    row: Annotated[str | None, typer.Option(help="Only this row.")] = None,
+    profile: Annotated[
+        Literal["auto", "smoke", "laptop", "gpu", "paper"],
+        typer.Option(help="auto: gpu where there is one, else laptop."),
+    ] = "auto",
+    data: Annotated[str, typer.Option(help="auto: the target's own; else a data set or folder.")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="0 where left out.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--verify", help="Compute promoted rows again and compare.")
+    ] = False,
+    listing: Annotated[bool, typer.Option("--list", help="List the targets.")] = False,
+) -> None:
+    """Recompute a table or figure of a paper.
+
+    Its numbers are recorded in a new run folder.
+
+    With --verify the promoted rows are computed again, in the profile, data and seed they were recorded with;
+    --row, --profile, --data and --seed narrow the choice. Exit code 1 where one differs.
+
+    \b
+    Examples:
+      fusionlab reproduce --list
+      fusionlab reproduce mmdrfuse/table5 --row maximum/ours/stretch
+      fusionlab reproduce mmdrfuse/table5 --verify
+    """
+    from fusionlab import targets, verify
+    from fusionlab.lab.session import resolve_profile
+
+    if listing:
+        typer.echo("\n".join(targets.TARGETS))
+        return
+    if target not in targets.TARGETS:
+        raise UserError(f"name a target: {', '.join(targets.TARGETS)}")
+    if not compare:
+        with _new_run() as folder:
+            made = targets.reproduce(
+                target, row, resolve_profile() if profile == "auto" else profile, data, seed or 0, folder
+            )
+        for record in made:
+            unit = "" if record.unit == "1" else f" {record.unit}"
+            typer.echo(f"{record.row} {record.metric} {record.value:.6g}{unit}")
+        typer.echo(folder / "records.csv")
+        return
+    promoted = verify.find_promoted(target, row, profile, data, seed)
+    with _new_run() as folder:
+        verdicts = verify.recompute(promoted, row, data, folder)
+    for verdict in verdicts:
+        typer.echo(verdict.text)
+    typer.echo(f"{sum(verdict.confirmed for verdict in verdicts)} of {len(verdicts)} confirmed")
+    if not all(verdict.confirmed for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _new_run() -> Iterator[Path]:
+    """A new run folder, named on stderr at once; removed again where nothing was written into it."""
+    from fusionlab.lab.run import new_run
+
+    folder = new_run()
+    typer.echo(f"writing to {folder}", err=True)
+    try:
+        yield folder
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
+    """Write the report of a run again."""
+    _need_course()
+    from fusionlab.lab.report import write_report
+
+    typer.echo(write_report(_run_folder(folder)))
+
+
+@app.command()
+def promote(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with records.csv.")],
+) -> None:
+    """Merge the records of a run into figures/.
+
+    Nothing is merged where a record lacks its command, commit or weight hash.
+    """
+    from fusionlab.lab import records
+    from fusionlab.paths import asset
+
+    for file in records.promote(_run_folder(folder), asset("figures")):
+        typer.echo(file)
+
+
+def _run_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no run folder; name one, such as runs/20260131-120000")
+    return folder
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed and what is missing.
+
+    Versions, device, data sets and weights, with a remedy for each that is not found. Exit code 1 only where
+    the package cannot work.
+    """
+    from fusionlab.doctor import examine
+
+    findings = examine()
+    typer.echo(findings.text())
+    if not findings.usable:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -38,7 +38,7 @@ def fit(
     learning_rate: float,
     seed: int,
 ) -> list[float]:
-    """Minimises `objective(network, ir, vi)` over the crops (N, 1, H, W); returns the mean loss of each epoch."""
+    """Minimises `objective(network, ir, vi)` over crops (N, 1, H, W); returns the mean loss of each epoch."""
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs)
@@ -62,4 +62,6 @@ def fit(
 def save_half(network: nn.Module, file: Path) -> None:
     """Writes the weights in half precision, as all weights of this project are shipped."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.detach().half().cpu().contiguous() for key, value in network.state_dict().items()}, file)
+    save_file(
+        {key: value.detach().half().cpu().contiguous() for key, value in network.state_dict().items()}, file
+    )

@@ -11,7 +11,9 @@ NEEDS_SHARED = "needs the shared data beside the checkout"
 
 if SHARED.is_dir():
     os.environ.setdefault("FUSIONLAB_MIRROR", str(SHARED / "data"))
-    os.environ.setdefault("FUSIONLAB_WEIGHTS", os.pathsep.join([str(SHARED / "official"), str(SHARED / "weights")]))
+    os.environ.setdefault(
+        "FUSIONLAB_WEIGHTS", os.pathsep.join([str(SHARED / "official"), str(SHARED / "weights")])
+    )
 
 
 @pytest.fixture(scope="session")

@@ -65,8 +65,10 @@ def join_pair(name: str, ir: Tensor, vi: Tensor, files: str) -> Pair:
     if ir.shape[-2:] != vi.shape[-2:]:
         sizes = " and ".join(f"{width}x{height}" for height, width in (ir.shape[-2:], vi.shape[-2:]))
         raise UserError(f"{files} are {sizes} pixels; register and crop both to one size")
-    chroma = rgb_to_ycbcr(vi)[:, 1:] if vi.shape[1] == 3 else None
-    return Pair(name, luminance(ir), luminance(vi), chroma)
+    if vi.shape[1] == 1:
+        return Pair(name, luminance(ir), vi)
+    ycbcr = rgb_to_ycbcr(vi)
+    return Pair(name, luminance(ir), ycbcr[:, :1], ycbcr[:, 1:])
 
 
 def open_folder(folder: str | Path) -> Pairs:
@@ -84,7 +86,7 @@ def open_folder(folder: str | Path) -> Pairs:
     alone = sorted(ir.keys() ^ vi.keys())
     if alone:
         path = (ir | vi)[alone[0]]
-        others = f" (and {len(alone) - 1} more files)" if len(alone) > 1 else ""
+        others = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
         raise UserError(
             f"{path}{others} has no partner of that name; add the missing image or remove this one"
         )

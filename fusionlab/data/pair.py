@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from fusionlab.errors import UserError
@@ -26,8 +26,8 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif"
 class Pair:
     """One infrared and one visible image of the same scene, registered, float32 in [0, 1].
 
-    ir, vi: luminance, (1, 1, H, W) both. chroma: Cb and Cr of the visible image, (1, 2, H, W), 0.5 is
-    neutral; None where it is grey. truth: what is known of a synthetic scene, else None.
+    ir, vi: luminance, (1, 1, H, W) both. chroma: Cb and Cr of the visible image (of PET or SPECT in medical
+    pairs), (1, 2, H, W), 0.5 is neutral; None where it is grey. truth: what is known of a synthetic scene.
     Raises UserError where the shapes do not agree.
     """
 
@@ -102,12 +102,15 @@ def read_image(path: str | Path) -> Tensor:
     applied. Alpha is dropped and not composited: what a sensor measured does not depend on a background.
     Raises UserError for what is missing, empty, damaged, too large, not finite or of an unknown kind.
     """
-    path = Path(path)
+    return decode_image(read_bytes(path), path)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of a file; raises UserError where it cannot be read."""
     try:
-        data = path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from error
-    return decode_image(data, path)
 
 
 def decode_image(data: bytes, path: str | Path) -> Tensor:
@@ -133,22 +136,22 @@ def _load(data: bytes, path: str | Path) -> Image.Image:
             image: Image.Image = Image.open(io.BytesIO(data), formats=sorted(set(FORMATS.values())))
             if image.format == "TIFF":
                 _check_tiff(image, path)
-            pages = getattr(image, "n_frames", 1)
+            # Further pictures of a camera's MPO file are previews; those of a TIFF or PNG may be anything.
+            pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             image.load()
             image = ImageOps.exif_transpose(image)
     except UserError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"{path} is too large to open safely ({error}); cut or shrink it first") from error
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"{path} is no PNG, JPEG, BMP or TIFF image, or has no pixels; convert or fetch it again"
+        ) from error
     # Pillow's decoders raise almost any exception on damaged bytes.
     except Exception as error:
-        raise UserError(
-            f"{path} is damaged or no PNG, JPEG, BMP or TIFF image ({error}); fetch or convert it again"
-        ) from error
-    if 0 in image.size:
-        raise UserError(f"{path} has size {image.width}x{image.height}, no pixels; write it again")
-    # The further pictures of a camera's MPO file are previews, those of a TIFF or PNG may be anything.
-    if pages > 1 and image.format != "MPO":
+        raise UserError(f"{path} is damaged ({error}); fetch or convert it again") from error
+    if pages > 1:
         raise UserError(f"{path} holds {pages} images; save the one that is meant to a file of its own")
     return image
 

@@ -4,12 +4,13 @@ Everything is a function of world coordinates (metres), so a scene drawn twice a
 marks, and everything takes the footprint of a pixel, so that nothing finer than a pixel is drawn.
 """
 
-from functools import lru_cache
+from functools import cache
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # of float32 unless a name says otherwise
 
 SIZE = 256  # texels along a side of a noise tile, a power of two
 LEVELS = 7  # 256, 128, ..., 4
@@ -17,9 +18,9 @@ LEVELS = 7  # 256, 128, ..., 4
 _SPECTRA = {"grain": (0.35, 2.0), "stain": (1.25, 1.0), "cloud": (1.75, 1.0), "leaf": (0.75, 6.0)}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tile(kind: str) -> Array:
-    """Mip pyramid of one periodic noise tile, flattened level after level; level 0 has mean 0 and variance 1."""
+    """Mip pyramid of one periodic noise tile, level after level; level 0 has mean 0 and variance 1."""
     slope, low = _SPECTRA[kind]
     rng = np.random.default_rng(list(kind.encode()))
     frequency = np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.rfftfreq(SIZE)) * SIZE
@@ -36,8 +37,13 @@ def _tile(kind: str) -> Array:
 _OFFSETS = np.cumsum([0] + [(SIZE >> k) ** 2 for k in range(LEVELS - 1)]).astype(np.int32)
 
 
+def floats(values: ArrayLike) -> Array:
+    """The values as float32, mostly a colour or a list of them."""
+    return np.asarray(values, np.float32)
+
+
 def noise(kind: str, u: Array, v: Array, texel: float, footprint: Array | float, shift: float = 0.0) -> Array:
-    """Noise of mean 0 and, where a pixel is no larger than a texel, variance 1, at the points (u, v) in metres.
+    """Noise of mean 0 at the points (u, v) in metres; variance 1 where a pixel is no larger than a texel.
 
     `texel` is the finest detail in metres, `footprint` the size of a pixel in metres (a scalar or an array
     like u), `shift` moves the tile so that two objects do not share their marks.
@@ -66,13 +72,13 @@ def overlap(x: Array, low: Array | float, high: Array | float, width: Array | fl
     return np.clip((np.minimum(x + half, high) - np.maximum(x - half, low)) / (2 * half), 0, 1)
 
 
-def stripes(x: Array, period: float, duty: float, width: Array | float) -> Array:
-    """Square wave of the given period, 1 on the first `duty` of it, averaged over a pixel of size `width`."""
+def stripes(x: Array, period: float, on: float, width: Array | float) -> Array:
+    """Square wave, 1 on the first `on` metres of each period, averaged over pixels of size `width`."""
     half = 0.5 * np.maximum(width, 1e-6)
 
     def integral(t: Array) -> Array:
         whole = np.floor(t / period)
-        return whole * duty * period + np.minimum(t - whole * period, duty * period)
+        return whole * on + np.minimum(t - whole * period, on)
 
     return (integral(x + half) - integral(x - half)) / (2 * half)
 
@@ -84,17 +90,21 @@ def ramp(x: Array, low: float, high: float) -> Array:
 
 
 def chance(i: Array, j: Array | int, salt: int) -> Array:
-    """Uniform numbers in [0, 1), one for each integer pair (i, j): the same pair always gives the same number."""
-    h = (np.asarray(i).astype(np.int64) * 374761393 + np.asarray(j).astype(np.int64) * 668265263) & 0xFFFFFFFF
-    h = (h + salt * 2246822519) & 0xFFFFFFFF
-    h = ((h ^ (h >> 15)) * 2246822519) & 0xFFFFFFFF
-    h = ((h ^ (h >> 13)) * 3266489917) & 0xFFFFFFFF
-    return ((h ^ (h >> 16)) & 0xFFFFFF).astype(np.float32) / np.float32(1 << 24)
+    """Uniform numbers in [0, 1), one for each pair of whole numbers (i, j): equal pairs, equal numbers."""
+    h = (
+        np.asarray(i).astype(np.int64) * 374761393
+        + np.asarray(j).astype(np.int64) * 668265263
+        + salt * 1013904223
+    )
+    for _ in range(2):
+        h = h & 0xFFFFFFFF  # the products below stay under 2**63
+        h = (h ^ (h >> 16)) * 73244475
+    return ((h >> 8) & 0xFFFFFF).astype(np.float32) / np.float32(1 << 24)
 
 
 def bricks(u: Array, y: Array, width: Array | float, length: float = 0.5, course: float = 0.16) -> Array:
     """Share of mortar (0 brick, 1 mortar) of a running bond, averaged over pixels of size `width` metres."""
     row = np.floor(y / course)
-    bed = stripes(y, course, 0.12, width)
-    head = stripes(u + 0.5 * length * (row % 2), length, 0.04, width)
+    bed = stripes(y, course, 0.02, width)
+    head = stripes(u + 0.5 * length * (row % 2), length, 0.02, width)
     return np.maximum(bed, head)

@@ -79,7 +79,7 @@ def _leaf_fault(
     # Infinities of one sign agree, although their difference is NaN.
     with np.errstate(invalid="ignore"):
         difference = np.where(a == b, 0.0, np.abs(a - b))
-        agrees = difference <= atol + rtol * np.abs(b)
+        agrees = (a == b) | (np.isfinite(difference) & (difference <= atol + rtol * np.abs(b)))
     if agrees.all():
         return None
     worst = np.unravel_index(np.argmax(np.where(np.isnan(difference), np.inf, difference * ~agrees)), a.shape)

@@ -33,14 +33,16 @@ def grid(
     drawn between `limits`, never stretched to their own range. Raises ValueError for another shape.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     pixels = [_pixels(image) for image in images]
     if titles and len(titles) != len(pixels):
         raise ValueError(f"{len(pixels)} images but {len(titles)} titles")
     columns = -(-len(pixels) // rows)
     aspect = max(image.shape[0] / image.shape[1] for image in pixels)
-    height = width * aspect + (0.3 if titles else 0.05)
-    figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, layout="tight")
+    height = width * aspect + (0.27 if titles else 0.0)
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.05, wspace=0.0, hspace=0.0)
+    figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, layout=layout)
     for position, image in enumerate(pixels):
         axes = figure.add_subplot(rows, columns, position + 1)
         axes.imshow(image, cmap=cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")

@@ -57,7 +57,7 @@ def start(profile: str = "auto", data: str = "auto", seed: int = 0) -> Session:
 
     import fusionlab
 
-    resolved = resolve_profile(profile)
+    resolved = resolve_profile(os.environ.get("FUSIONLAB_PROFILE") or profile)
     overridden = f" (FUSIONLAB_PROFILE overrides {profile})" if profile not in ("auto", resolved) else ""
     data = resolve_data(data)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -72,8 +72,9 @@ def start(profile: str = "auto", data: str = "auto", seed: int = 0) -> Session:
 
 
 def resolve_profile(profile: str = "auto") -> str:
-    """The profile a session would run at; raises UserError for one that notebooks do not know."""
-    profile = os.environ.get("FUSIONLAB_PROFILE") or profile
+    """A notebook's profile; "auto" is FUSIONLAB_PROFILE where set, else by the machine. Raises UserError."""
+    if profile == "auto":
+        profile = os.environ.get("FUSIONLAB_PROFILE") or "auto"
     if profile == "auto":
         import torch
 
@@ -94,9 +95,11 @@ def resolve_data(data: str = "auto") -> str:
 
 def describe(data: str) -> str:
     """The data in a phrase, without a folder's path; opens real data, so that a wrong name fails here."""
+    if data == "scenes":
+        return "scenes (synthetic)"
     from fusionlab.data import open_pairs
 
-    return "scenes (synthetic)" if data == "scenes" else open_pairs(data).caption
+    return open_pairs(data).caption
 
 
 def record(

@@ -21,8 +21,9 @@ def laplacian(image: Tensor) -> Tensor:
 def gradient_loss(fused: Tensor, ir: Tensor, vi: Tensor, variant: Literal["paper", "released"]) -> Tensor:
     """Mean squared distance of the fused image's edges to those of the sources (MMDRFuse, Eq. 3).
 
-    `paper` takes the signed maximum of the two edge maps, as Eq. 3 is printed: it prefers a weak positive edge
-    to a strong negative one, and no image has such edges. `released` takes the edges of the pixelwise maximum.
+    `paper` takes the signed maximum of the two edge maps, as Eq. 3 is printed: it prefers a weak positive
+    edge to a strong negative one, and no image has such edges. `released` takes the edges of the pixelwise
+    maximum.
     All (B, 1, H, W); returns a scalar.
     """
     if variant == "paper":

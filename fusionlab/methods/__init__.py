@@ -24,10 +24,11 @@ BASELINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network and where its weights are: ours in the project, official ones in FUSIONLAB_WEIGHTS with their hashes."""
+    """A network and its weights: ours in the project, official files and hashes for FUSIONLAB_WEIGHTS."""
 
     network: type[nn.Module]
     ours: str | None
+    folder: str
     official: dict[str, str]
     origin: str
 
@@ -36,18 +37,20 @@ NETWORKS = {
     "mmdrfuse": Recipe(
         mmdrfuse.Student,
         ours="weights/mmdrfuse_student.safetensors",
+        folder="mmdrfuse",
         official={
-            "mmdrfuse/student.safetensors": "b541cbab67c029724c5b877b8177f37bdb135887cd6f19fa33964eca98ec2e41",
-            "mmdrfuse/student.model": "e5ad5bab796f4480dbbc35a8f6f63e69ba3ccd1842476d2c2453ca1aca6eb17c",
+            "student.safetensors": "b541cbab67c029724c5b877b8177f37bdb135887cd6f19fa33964eca98ec2e41",
+            "student.model": "e5ad5bab796f4480dbbc35a8f6f63e69ba3ccd1842476d2c2453ca1aca6eb17c",
         },
         origin="yanglinDeng/MMDRFuse, pretrained_models/student.model",
     ),
     "mmdrfuse-teacher": Recipe(
         mmdrfuse.Teacher,
         ours=None,
+        folder="mmdrfuse",
         official={
-            "mmdrfuse/teacher.safetensors": "3fb0173100fb6c348862e51238826c3098a9f24a2dc40e14250be8555f4b246d",
-            "mmdrfuse/teacher.model": "6a4f86a0a543ceb1af93d9b1e955e9108ee35a5014710c6a2b0e071cdc8e25b5",
+            "teacher.safetensors": "3fb0173100fb6c348862e51238826c3098a9f24a2dc40e14250be8555f4b246d",
+            "teacher.model": "6a4f86a0a543ceb1af93d9b1e955e9108ee35a5014710c6a2b0e071cdc8e25b5",
         },
         origin="yanglinDeng/MMDRFuse, pretrained_models/teacher.model",
     ),
@@ -87,8 +90,9 @@ class Fuser:
 def load(name: str, weights: str | Path = "ours", device: str | torch.device = "cpu") -> Fuser:
     """A fuser by its name: average, maximum, laplacian, mmdrfuse, mmdrfuse-teacher.
 
-    `weights` is "ours" (shipped), "official" (looked for in FUSIONLAB_WEIGHTS, its hash verified) or a file of
-    safetensors or of a plain PyTorch state dict. Raises UserError for an unknown name, absent or unfitting weights.
+    `weights` is "ours" (shipped), "official" (looked for in FUSIONLAB_WEIGHTS, its hash verified) or a file
+    of safetensors or of a plain PyTorch state dict. Raises UserError for an unknown name and for weights that
+    are absent or do not fit.
     """
     if name in BASELINES:
         if weights != "ours":
@@ -101,7 +105,9 @@ def load(name: str, weights: str | Path = "ours", device: str | torch.device = "
     content = file.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     if weights == "official" and sha256 not in recipe.official.values():
-        raise UserError(f"{file} is not the released file of {name}: its SHA-256 is {sha256}; fetch {recipe.origin} anew")
+        raise UserError(
+            f"{file} is not the released file of {name}: its SHA-256 is {sha256}; fetch {recipe.origin} anew"
+        )
     network = recipe.network()
     try:
         network.load_state_dict({key: value.float() for key, value in _state_dict(file, content).items()})
@@ -130,11 +136,15 @@ def fuse(fuser: Fuser, ir: Tensor, vi: Tensor, save: str = "clip") -> Tensor:
 def _require_images(ir: Tensor, vi: Tensor) -> None:
     for role, image in (("infrared", ir), ("visible", vi)):
         if image.ndim != 4 or image.shape[1] != 1 or min(image.shape[-2:]) < 16:
-            raise UserError(f"the {role} image has shape {tuple(image.shape)}; needed is (B, 1, H, W) from 16x16 up")
+            raise UserError(
+                f"the {role} image has shape {tuple(image.shape)}; needed is (B, 1, H, W) from 16x16 up"
+            )
         if not image.is_floating_point() or not 0 <= image.min() <= image.max() <= 1:
             raise UserError(f"the {role} image is not a float image in [0, 1]; divide 8-bit values by 255")
     if ir.shape != vi.shape:
-        raise UserError(f"infrared {tuple(ir.shape)} and visible {tuple(vi.shape)} differ in shape; register them first")
+        raise UserError(
+            f"infrared {tuple(ir.shape)} and visible {tuple(vi.shape)} differ in shape; register them first"
+        )
 
 
 def _weight_file(name: str, recipe: Recipe, weights: str | Path) -> Path:
@@ -143,12 +153,13 @@ def _weight_file(name: str, recipe: Recipe, weights: str | Path) -> Path:
             raise UserError(f"there are no weights of ours for {name} yet; ask for weights='official'")
         return paths.asset(recipe.ours)
     if weights == "official":
-        for relative in recipe.official:
-            if found := paths.find_weights(relative):
+        for file in recipe.official:
+            if found := paths.find_weights(f"{recipe.folder}/{file}"):
                 return found
         raise UserError(
-            f"the official weights of {name} are not here (no licence is stated, so they are not shipped): fetch "
-            f"{recipe.origin} and put it as {list(recipe.official)[-1]} into a folder that FUSIONLAB_WEIGHTS names"
+            f"the official weights of {name} are not here (no licence is stated, so they are not shipped): "
+            f"fetch {recipe.origin} and put it as {recipe.folder}/{list(recipe.official)[-1]} into a folder "
+            "that FUSIONLAB_WEIGHTS names"
         )
     if not Path(weights).is_file():
         raise UserError(f"there is no weight file {weights}; give 'ours', 'official' or an existing file")
@@ -161,7 +172,9 @@ def _state_dict(file: Path, content: bytes) -> dict[str, Tensor]:
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as fault:  # pickle, zip and torch each have errors of their own
-            raise UserError(f"{file} is no PyTorch state dict ({type(fault).__name__}); give a safetensors file") from fault
+            raise UserError(
+                f"{file} is no PyTorch state dict ({type(fault).__name__}); give a safetensors file"
+            ) from fault
     try:
         return load_safetensors(content)
     except SafetensorError as fault:

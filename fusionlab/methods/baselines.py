@@ -23,7 +23,7 @@ def blur(image: Tensor) -> Tensor:
 
 
 def expand(image: Tensor, size: torch.Size) -> Tensor:
-    """Doubles one pyramid level to (B, 1, *size): the samples with zeros between them, through the same low-pass."""
+    """Doubles a pyramid level to (B, 1, *size): zeros between the samples, then the same low-pass."""
     spread = image.new_zeros(*image.shape[:2], *size)
     spread[..., ::2, ::2] = image
     return 4 * blur(spread)

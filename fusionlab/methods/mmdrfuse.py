@@ -14,7 +14,7 @@ from fusionlab.nets.blocks import reflect_conv
 
 
 class Student(nn.Module):
-    """The two convolutions of MMDRFuse (Fig. 2, right): 2 -> 4 -> 1 channels, 113 parameters, 108 MAC a pixel."""
+    """The two convolutions of MMDRFuse (Fig. 2, right), 2 -> 4 -> 1 channels: 113 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Student(nn.Module):
 
 
 class Teacher(nn.Module):
-    """The dense encoder-decoder MMDRFuse distils from (Fig. 2, left): 556,489 parameters, most at half size."""
+    """The dense network that MMDRFuse distils from (Fig. 2, left): 556,489 parameters, most at half size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,8 +76,8 @@ class Teacher(nn.Module):
     def raw(self, ir: Tensor, vi: Tensor) -> Tensor:
         """T_2 of Eq. 1: the output after tanh, (B, 1, H, W) in (-1, 1), not clipped.
 
-        The released network raises on an odd side, because half of it, doubled, is one pixel too many. Here one
-        reflected row or column is added below or to the right and cut off again.
+        The released network raises on an odd side, because half of it, doubled, is one pixel too many. Here
+        one reflected row or column is added below or to the right and cut off again.
         """
         height, width = ir.shape[-2:]
         ir, vi = (F.pad(image, (0, width % 2, 0, height % 2), mode="reflect") for image in (ir, vi))

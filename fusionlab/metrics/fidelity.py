@@ -18,7 +18,7 @@ def vifp(source: Tensor, fused: Tensor) -> Tensor:
     locally as F = g X + v of the source X; the value is the information left behind g and v, divided by
     the information of X itself. A constant source has none: 0 / 0, NaN. A constant fused image scores 0.
     Source: H. R. Sheikh, A. C. Bovik, "Image information and visual quality", 2006, and the authors'
-    vifp_mscale.m, whose order of repairs is kept.
+    vifp_mscale.m. Of its repairs for flat windows those are kept that can change the value.
     """
     kept = present = torch.zeros(())
     for scale, size in enumerate(WINDOWS):
@@ -26,27 +26,12 @@ def vifp(source: Tensor, fused: Tensor) -> Tensor:
         if scale > 0:
             source, fused = separable(source, taps, step=2), separable(fused, taps, step=2)
         _, _, variance, fused_variance, covariance = moments(source, fused, taps)
-        variance, gain, rest = _local_model(variance.clamp(min=0), fused_variance.clamp(min=0), covariance)
+        variance = torch.where(variance < TINY, 0.0, variance)  # rounding must not pass for information
+        gain = (covariance / (variance + TINY)).clamp(min=0)
+        rest = fused_variance - gain * covariance  # never below 0 by more than rounding, far from -NOISE
         kept = kept + torch.log10(1 + gain**2 * variance / (rest + NOISE)).sum((1, 2, 3))
         present = present + torch.log10(1 + variance / NOISE).sum((1, 2, 3))
     return kept / present
-
-
-def _local_model(variance: Tensor, fused_variance: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Source variance, gain g and rest variance v of F = g X + v, repaired where a window is flat."""
-    gain = covariance / (variance + TINY)
-    rest = fused_variance - gain * covariance
-    flat = variance < TINY
-    gain = torch.where(flat, 0.0, gain)
-    rest = torch.where(flat, fused_variance, rest)
-    variance = torch.where(flat, 0.0, variance)
-    fused_flat = fused_variance < TINY
-    gain = torch.where(fused_flat, 0.0, gain)
-    rest = torch.where(fused_flat, 0.0, rest)
-    inverted = gain < 0
-    rest = torch.where(inverted, fused_variance, rest)
-    gain = torch.where(inverted, 0.0, gain)
-    return variance, gain, rest.clamp(min=TINY)
 
 
 def vifp_sum(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ def entropy(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
 
     Source: C. E. Shannon, "A mathematical theory of communication", 1948.
     """
-    return torch.special.entr(_histogram(fused, LEVELS)).sum(1) / math.log(2)
+    counts = _counts(fused, LEVELS)
+    return torch.special.entr(counts / counts.sum(1, keepdim=True)).sum(1) / math.log(2)
 
 
 def mutual_information(ir: Tensor, vi: Tensor, fused: Tensor, base: float) -> Tensor:
@@ -29,15 +30,18 @@ def mutual_information(ir: Tensor, vi: Tensor, fused: Tensor, base: float) -> Te
 
 
 def _shared(x: Tensor, y: Tensor) -> Tensor:
-    """Mutual information of two images in nats, (B,)."""
-    joint = _histogram(LEVELS * x + y, LEVELS**2).unflatten(1, (LEVELS, LEVELS))
+    """Mutual information of two images in nats, (B,): sum p(x, y) log(p(x, y) / (p(x) p(y)))."""
+    joint = _counts(LEVELS * x + y, LEVELS**2).unflatten(1, (LEVELS, LEVELS))
+    pixels = joint.sum((1, 2), keepdim=True)
     independent = joint.sum(2, keepdim=True) * joint.sum(1, keepdim=True)
-    return torch.where(joint > 0, joint * torch.log(joint / independent), 0.0).sum((1, 2))
+    # In whole counts the ratio is exactly 1 where nothing is shared.
+    information = joint / pixels * torch.log(joint * pixels / independent)
+    return torch.where(joint > 0, information, 0.0).sum((1, 2))
 
 
-def _histogram(values: Tensor, bins: int) -> Tensor:
-    """Share of each whole value 0..bins-1, one row an image: (B, bins)."""
+def _counts(values: Tensor, bins: int) -> Tensor:
+    """How often each whole value 0..bins-1 occurs, one row an image: (B, bins) float64."""
     symbols = values.flatten(1).long()
     first = bins * torch.arange(len(symbols), device=symbols.device)[:, None]
     counts = torch.bincount((symbols + first).flatten(), minlength=bins * len(symbols))
-    return counts.view(-1, bins) / symbols.new_tensor(symbols.shape[1], dtype=torch.float64)
+    return counts.view(-1, bins).to(torch.float64)

@@ -1,38 +1,40 @@
 """Reading what callers hand to `evaluate`: 8-bit images in any usual container."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fusionlab.errors import UserError
 
-Images = Tensor | ArrayLike | Sequence[Tensor | ArrayLike]
+Image = Tensor | NDArray[Any]
+Images = Image | Sequence[Image]
 
 
 def read_images(images: Images, role: str) -> list[Tensor]:
     """The images as float64 tensors (1, 1, H, W) of whole values 0..255, on their device.
 
-    Takes an array or tensor (H, W) or (B, 1, H, W), or a list of such whose sizes may differ. Floats are rounded
-    half up, as writing a file rounds them. Devices without float64 (mps) hand over to the CPU. Raises UserError
-    on other shapes, on NaN, on values outside 0..255 and on float images that lie wholly within [0, 1].
+    Takes an array or tensor (H, W) or (B, 1, H, W), or a list of such whose sizes may differ. Floats are
+    rounded half up, as writing a file rounds them. Devices without float64 (mps) hand over to the CPU.
+    Raises UserError on other shapes, on NaN, on values outside 0..255 and on float images within [0, 1].
     """
-    if not isinstance(images, list | tuple):
-        return list(_read(images, role).split(1))
-    return [image for i, item in enumerate(images) for image in _read(item, f"{role}[{i}]").split(1)]
+    if isinstance(images, Sequence):
+        return [image for i, item in enumerate(images) for image in _read(item, f"{role}[{i}]").split(1)]
+    return list(_read(images, role).split(1))
 
 
-def _read(image: Tensor | ArrayLike, label: str) -> Tensor:
-    x = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+def _read(image: Image, label: str) -> Tensor:
+    x = image if isinstance(image, Tensor) else _tensor(image, label)
     if x.dtype == torch.bool or x.is_complex():
         raise UserError(f"{label} holds {x.dtype} values; pass uint8 grey levels 0..255")
     shape, rounded = tuple(x.shape), x.is_floating_point()
     if x.ndim == 2:
         x = x[None, None]
     if x.ndim != 4 or x.shape[1] != 1 or x.numel() == 0:
-        raise UserError(f"{label} has shape {shape}; pass grey images (H, W) or (B, 1, H, W), or a list of them")
+        raise UserError(f"{label} has shape {shape}; pass grey images (H, W) or (B, 1, H, W), or a list")
     x = (x.cpu() if x.device.type == "mps" else x).to(torch.float64)
     low, high = x.min().item(), x.max().item()
     if not 0 <= low <= high <= 255:  # NaN fails every comparison
@@ -40,3 +42,11 @@ def _read(image: Tensor | ArrayLike, label: str) -> Tensor:
     if rounded and (x.amax((1, 2, 3)) <= 1).any():
         raise UserError(f"{label} is a float image within [0, 1]; multiply by 255 or pass uint8")
     return torch.floor(x + 0.5) if rounded else x
+
+
+def _tensor(array: NDArray[Any], label: str) -> Tensor:
+    copy = np.array(array)  # torch takes neither read-only arrays nor negative strides
+    try:
+        return torch.from_numpy(copy)
+    except TypeError as error:
+        raise UserError(f"{label} holds {copy.dtype} values; pass uint8 grey levels 0..255") from error

@@ -31,8 +31,8 @@ def ssim_gaussian_mean(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
 def ssim_uniform_sum(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     """Sum of both sources' SSIM, 7 x 7 moving average, sample covariance, range 2 although values reach 255.
 
-    Range 2 is what older scikit-image took for float arrays; it makes the constants so small that dark areas
-    score 1 only where they are black in both images.
+    Range 2 is what older scikit-image took for float arrays. Its constants are so small that a black area
+    scores about 0 wherever the fused image is not black too.
     """
     taps, sample = uniform(7), 49 / 48
     return ssim(ir, fused, taps, 2, sample) + ssim(vi, fused, taps, 2, sample)

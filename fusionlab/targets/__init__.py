@@ -20,7 +20,12 @@ TARGETS: dict[str, Target] = {
 
 
 def reproduce(
-    target: str, row: str | None = None, profile: str = "laptop", data: str = "auto", seed: int = 0, run: Path = Path(".")
+    target: str,
+    row: str | None = None,
+    profile: str = "laptop",
+    data: str = "auto",
+    seed: int = 0,
+    run: Path = Path("."),
 ) -> list[Record]:
     """Runs a target and appends each record to `<run>/records.csv` as soon as it is measured.
 

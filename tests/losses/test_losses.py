@@ -20,9 +20,9 @@ def test_laplacian_answers_at_the_border_of_a_flat_white_image():
 
 
 def test_the_printed_target_prefers_a_weak_rising_edge_the_coded_one_follows_the_brighter_image():
-    """One dark line in vi (strong, positive answer beside it, negative is on the line's neighbours), flat ir."""
+    """A bright line in vi, flat ir: on the line the answer is negative, so the signed maximum drops it."""
     ir, vi = torch.full((1, 1, 9, 9), 0.3), torch.zeros(1, 1, 9, 9)
     vi[..., 4] = 1.0
     brighter = torch.maximum(ir, vi)
     assert gradient_loss(brighter, ir, vi, "released").item() == 0
-    assert gradient_loss(brighter, ir, vi, "paper").item() > 0.01  # its target loses the line itself: max(-.75, 0) = 0
+    assert gradient_loss(brighter, ir, vi, "paper").item() > 0.01

@@ -16,7 +16,10 @@ def test_average_and_maximum_by_hand():
 def test_laplacian_pyramid_collapses_to_the_image(size):
     image = torch.rand(2, 1, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     pyramid = baselines.laplacian_pyramid(image, 3)
-    assert [tuple(level.shape[-2:]) for level in pyramid[:2]] == [size, ((size[0] + 1) // 2, (size[1] + 1) // 2)]
+    assert [tuple(level.shape[-2:]) for level in pyramid[:2]] == [
+        size,
+        ((size[0] + 1) // 2, (size[1] + 1) // 2),
+    ]
     torch.testing.assert_close(baselines.collapse(pyramid), image, rtol=0, atol=1e-14)
 
 

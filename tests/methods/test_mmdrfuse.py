@@ -70,13 +70,18 @@ def test_official_losses_equal_the_released_functions(shared):
         for who in ("student", "teacher"):
             fused = torch.from_numpy(np.load(folder / f"{who}_raw.npy"))[None, None]
             want = reference[crop][who]
-            assert intensity_loss(fused, ir, vi).item() == pytest.approx(want["intensity_l1_to_max"], rel=1e-5)
-            for variant, key in (("released", "grad_mse_coded_unweighted"), ("paper", "grad_mse_eq3_signed_max")):
+            assert intensity_loss(fused, ir, vi).item() == pytest.approx(
+                want["intensity_l1_to_max"], rel=1e-5
+            )
+            for variant, key in (
+                ("released", "grad_mse_coded_unweighted"),
+                ("paper", "grad_mse_eq3_signed_max"),
+            ):
                 assert gradient_loss(fused, ir, vi, variant).item() == pytest.approx(want[key], rel=1e-4)
 
 
 def test_our_student_was_trained_and_is_near_the_maximum():
-    """Ours is fitted to the pixelwise maximum on scenes; on a scene it has not seen it must be closer than the mean."""
+    """Ours is fitted to the pixelwise maximum; on a scene it has not seen it must be closer than the mean."""
     pair = fusionlab.open_pairs("scenes", n=1, seed=11, split="test", condition="night")[0]
     brighter = torch.maximum(pair.ir, pair.vi)
     ours = (fusionlab.load("mmdrfuse")(pair.ir, pair.vi) - brighter).abs().mean()

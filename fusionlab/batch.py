@@ -1,0 +1,140 @@
+"""Fusing and scoring image files: two or three of them, or folders whose images are matched by name."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from fusionlab.data.folders import open_pair
+from fusionlab.data.pair import FORMATS, luminance, read_image, to_uint8, write_image
+from fusionlab.errors import UserError
+from fusionlab.methods import Fuser, fuse
+from fusionlab.metrics import METRICS, Scores, evaluate
+from fusionlab.metrics.conventions import find_convention
+from fusionlab.metrics.scores import Row
+
+# Name of each image that could not be worked on, and why.
+Failures = dict[str, str]
+
+
+def find_device(device: str) -> str:
+    """The device for "cpu", "cuda" or "auto" (CUDA where it is); raises UserError where CUDA is absent."""
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UserError("no CUDA device is visible to torch; use --device cpu")
+    return "cuda" if available and device != "cpu" else "cpu"
+
+
+def fuse_files(
+    ir: Path, vi: Path, output: Path, fuser: Fuser, device: str = "cpu", save: str = "clip"
+) -> tuple[int, Failures]:
+    """Fuses two files into the file `output`, or the pairs of two folders into PNG files of a folder.
+
+    The colour of the visible image is kept. Returns how many were written and why others were not, among
+    them any whose result would overwrite an input. Raises UserError where paths do not exist or fit together.
+    """
+    whole, failures = match({"infrared": ir, "visible": vi})
+    folders = vi.is_dir()
+    if folders and output.exists() and (not output.is_dir() or output.samefile(ir) or output.samefile(vi)):
+        raise UserError(f"{output} is a file or an input folder; name another folder for the results")
+    if not folders and (output.is_dir() or output.suffix.lower() not in FORMATS):
+        raise UserError(f"{output} names no image file to write; give it a suffix of {', '.join(FORMATS)}")
+
+    def one(name: str) -> None:
+        target = output / f"{name}.png" if folders else output
+        if target.exists() and any(target.samefile(source) for source in whole[name]):
+            raise UserError(f"{target} is one of the input images; choose another output")
+        ir_file, vi_file = whole[name]
+        pair = open_pair(ir_file, vi_file, name)
+        fused = fuse(fuser, pair.ir.to(device), pair.vi.to(device), save=save).cpu()
+        write_image(pair.colour(fused / 255), target)
+
+    failures |= attempt(whole, one, "fusing")
+    return len(whole) - len(failures.keys() & whole.keys()), failures
+
+
+def score_files(
+    ir: Path, vi: Path, fused: Path, convention: str, metrics: list[str] | None = None
+) -> tuple[Scores | None, Failures]:
+    """Scores fused files against their sources, all read as 8-bit luminance; three files or three folders.
+
+    Returns the scores (None where no image could be scored) and why others were not. Raises UserError before
+    any work for an unknown convention or metric, and where paths are missing or do not fit each other.
+    """
+    known = find_convention(convention).variants
+    if unknown := [name for name in metrics or [] if name not in known]:
+        raise UserError(
+            f"convention {convention!r} has no metric {', '.join(unknown)}; it has {', '.join(known)}"
+        )
+    whole, failures = match({"infrared": ir, "visible": vi, "fused": fused})
+    rows: list[Row] = []
+
+    def one(name: str) -> None:
+        images = (to_uint8(luminance(read_image(file))) for file in whole[name])
+        ir_image, vi_image, fused_image = images
+        rows.extend(evaluate(ir_image, vi_image, fused_image, convention, metrics, names=[name]).rows)
+
+    failures |= attempt(whole, one, "scoring")
+    return (Scores(convention, tuple(rows)) if rows else None), failures
+
+
+def summary(scores: Scores) -> str:
+    """Mean and spread of each metric in aligned columns; a single image has no spread."""
+    mean, spread = scores.mean(), scores.spread()
+    lines = [f"{'metric':<6} {'better':<6} {'mean':>10} {'spread':>10}"]
+    for metric in scores.metrics:
+        deviation = f"{spread[metric]:.4f}" if len(scores.rows) > 1 else "-"
+        lines.append(f"{metric:<6} {METRICS[metric].better:<6} {mean[metric]:>10.4f} {deviation:>10}")
+    return "\n".join(lines)
+
+
+def attempt(names: Iterable[str], work: Callable[[str], None], doing: str) -> Failures:
+    """Does `work` for each name, behind a progress bar on stderr where there are several."""
+    names = list(names)
+    failures = {}
+    for name in tqdm(names, desc=doing, unit="pair", disable=len(names) == 1):
+        try:
+            work(name)
+        except (UserError, OSError) as error:
+            failures[name] = str(error)
+    return failures
+
+
+def match(roles: dict[str, Path]) -> tuple[dict[str, list[Path]], Failures]:
+    """The images that have one stem in every role, and why other stems are left out.
+
+    `roles` maps "infrared", "visible" and so on to files, which are one match named by the last of them, or
+    to folders. Raises UserError where a path is missing, files and folders are mixed, or there is no image.
+    """
+    for role, path in roles.items():
+        if not path.exists():
+            raise UserError(f"{path} does not exist; give the {role} image, or the folder of them")
+    paths = list(roles.values())
+    if not any(path.is_dir() for path in paths):
+        return {paths[-1].stem: paths}, {}
+    if files := [str(path) for path in paths if not path.is_dir()]:
+        raise UserError(f"{' and '.join(files)} beside a folder: give only files or only folders")
+    found = [_by_stem(folder) for folder in paths]
+    stems = sorted(set().union(*found))
+    if not stems:
+        raise UserError(f"there are no PNG, JPEG, BMP or TIFF images in {' or '.join(map(str, paths))}")
+    whole, failures = {}, {}
+    for stem in stems:
+        absent = [str(folder) for folder, images in zip(paths, found) if stem not in images]
+        double = [images[stem] for images in found if len(images.get(stem, [])) > 1]
+        if absent:
+            failures[stem] = f"no image of this name in {' and '.join(absent)}"
+        elif double:
+            failures[stem] = f"{' and '.join(map(str, double[0]))} have one name; keep one of them"
+        else:
+            whole[stem] = [images[stem][0] for images in found]
+    return whole, failures
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    images: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.is_file():
+            images.setdefault(path.stem, []).append(path)
+    return images

@@ -1,0 +1,287 @@
+"""Cars: convex pieces met by camera rays, so that one sees side and end in perspective."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fusionlab.data.scene_plan import Car
+from fusionlab.data.scene_view import Camera, Canvas
+from fusionlab.data.textures import Array, floats, noise, ramp
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Side view in metres: heights of belt, bonnet, boot, roof; cabin from a to b at the belt, roof c to d."""
+
+    length: float
+    width: float
+    belt: float
+    bonnet: float
+    boot: float
+    roof: float
+    a: float  # foot of the windscreen, from the middle of the car towards the nose
+    b: float  # foot of the rear window
+    c: float  # front edge of the roof
+    d: float  # rear edge of the roof
+
+
+SHAPES = {
+    "sedan": Shape(4.5, 1.78, 0.92, 0.80, 0.90, 1.44, 1.05, -1.75, 0.25, -1.05),
+    "hatch": Shape(4.0, 1.74, 0.95, 0.84, 0.95, 1.50, 1.05, -1.93, 0.30, -1.60),
+    "van": Shape(4.8, 1.92, 1.08, 1.00, 1.08, 1.92, 1.70, -2.33, 1.00, -2.22),
+}
+WHEEL = 0.32
+
+
+def _pieces(shape: Shape) -> list[Array]:
+    """Body and cabin as half-spaces (n, 4): unit normal . (along, up, across) <= offset."""
+    half, side = shape.length / 2, shape.width / 2
+    body = [
+        (0, -1, 0, -0.22), (1, 0, 0, half), (-1, 0, 0, half), (0, 0.05, 1, side + 0.03), (0, 0.05, -1, side + 0.03),
+        (0, -0.35, 1, side - 0.10), (0, -0.35, -1, side - 0.10), (0, 1, 0, shape.belt),
+        (1, 0.28, 0, half + 0.12), (1, -0.5, 0, half - 0.20), (-1, 0.22, 0, half + 0.10), (-1, -0.5, 0, half - 0.20),
+        _slope(shape.a, shape.belt, half - 0.05, shape.bonnet - 0.10), _slope(half - 0.55, shape.bonnet, half, shape.bonnet - 0.20),
+        _slope(-half, shape.boot - 0.06, shape.b, shape.belt),
+        (0.8, 0, 0.6, 0.8 * half + 0.6 * side - 0.12), (0.8, 0, -0.6, 0.8 * half + 0.6 * side - 0.12),
+        (-0.8, 0, 0.6, 0.8 * half + 0.6 * side - 0.12), (-0.8, 0, -0.6, 0.8 * half + 0.6 * side - 0.12),
+    ]  # fmt: skip
+    lean = 0.28 if shape.roof < 1.8 else 0.12
+    top = side - 0.06 + lean * shape.belt
+    cabin = [
+        (0, -1, 0, -shape.belt + 0.10), (0, 1, 0, shape.roof), (0, lean, 1, top), (0, lean, -1, top),
+        _slope(shape.c, shape.roof, shape.a, shape.belt), _slope(shape.b, shape.belt, shape.d, shape.roof),
+        (0, 1, 0.16, shape.roof + 0.07), (0, 1, -0.16, shape.roof + 0.07),
+        _slope(shape.c - 0.45, shape.roof, shape.c + 0.12, shape.roof - 0.09),
+    ]  # fmt: skip
+    planes = (np.array(body, np.float32), np.array(cabin, np.float32))
+    return [p / np.linalg.norm(p[:, :3], axis=1, keepdims=True) for p in planes]
+
+
+def _slope(x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
+    """Half-space below the line through (x0, y0) and (x1, y1), x0 < x1, in side view."""
+    nx, ny = -(y1 - y0), x1 - x0
+    return nx, ny, 0.0, nx * x0 + ny * y0
+
+
+def _local(car: Car, x: Array | float, z: Array | float) -> tuple[Array, Array]:
+    """Along and across the car for camera-frame offsets (x, z) or directions."""
+    cos, sin = np.float32(np.cos(car.heading)), np.float32(np.sin(car.heading))
+    return x * cos + z * sin, x * sin - z * cos
+
+
+def shade_box(car: Car, x: Array, z: Array, towards: Array) -> Array:
+    """Share of a distant light hidden from ground points (x, z) by two boxes, soft where thinly cut."""
+    shape = SHAPES[car.body]
+    px, pz = _local(car, x - car.x, z - car.z)
+    towards = towards / np.linalg.norm(towards)
+    dx, dz = _local(car, towards[0], towards[2])
+    shade = np.zeros(np.shape(px), np.float32)
+    half, side = shape.length / 2 - 0.08, shape.width / 2 - 0.05
+    for lo, hi, front, back in ((0.10, shape.belt, half, -half), (shape.belt, shape.roof, shape.c, shape.d)):
+        enter, leave = lo / towards[1], hi / towards[1]
+        t0, t1 = np.full_like(px, enter), np.full_like(px, leave)
+        for p, d, a, b in ((px, dx, back, front), (pz, dz, -side, side)):
+            d = d if abs(d) > 1e-3 else 1e-3
+            u, v = (a - p) / d, (b - p) / d
+            t0, t1 = np.maximum(t0, np.minimum(u, v)), np.minimum(t1, np.maximum(u, v))
+        shade = np.maximum(shade, ramp(t1 - t0, 0.0, 0.25))
+    return shade
+
+
+def under_car(car: Car, x: Array, z: Array, soft: Array) -> Array:
+    """Share of the sky hidden from the ground beneath and beside a car, at offsets (x, z) from it."""
+    shape = SHAPES[car.body]
+    along, across = _local(car, x, z)
+    ax = np.abs(along) - (shape.length / 2 - 0.35)
+    az = np.abs(across) - (shape.width / 2 - 0.30)
+    outside = np.hypot(np.maximum(ax, 0), np.maximum(az, 0)) + np.minimum(np.maximum(ax, az), 0)
+    return 0.94 * ramp(outside, 0.75, -0.15)
+
+
+def outline(car: Car) -> Array:
+    """Corners (8, 3) in the camera frame of the box around a car."""
+    shape = SHAPES[car.body]
+    a, y, c = np.meshgrid(
+        (-shape.length / 2, shape.length / 2), (0, shape.roof), (-shape.width / 2, shape.width / 2)
+    )
+    cos, sin = np.cos(car.heading), np.sin(car.heading)
+    corners = (car.x + a * cos + c * sin, y, car.z + a * sin - c * cos)
+    return np.stack(corners, -1).reshape(8, 3)
+
+
+@dataclass
+class Hit:
+    """What the rays of a crop met: point in the car's frame (h, w, 3), normal in the camera's, depth, part."""
+
+    alpha: Array
+    point: Array
+    normal: Array
+    depth: Array
+    part: Array  # 0 nothing, 1 body, 2 cabin, 3 tyre tread, 4 wheel side
+
+
+def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hit:
+    """Casts fine x fine rays a pixel of the region at the car; arrays have the fine size."""
+    shape = SHAPES[car.body]
+    rows = np.arange(region[0].start * fine, region[0].stop * fine, dtype=np.float32)
+    columns = np.arange(region[1].start * fine, region[1].stop * fine, dtype=np.float32)
+    dy = (canvas.camera.horizon * canvas.rows - (rows + 0.5) / fine) * canvas.pixel
+    dx = ((columns + 0.5) / fine - canvas.columns / 2) * canvas.pixel
+    da, dc = _local(car, dx[None, :], np.float32(1.0))
+    direction = np.stack(np.broadcast_arrays(da, dy[:, None], dc), -1).astype(np.float32)
+    oa, oc = _local(car, -car.x, -car.z)
+    origin = floats([oa, canvas.camera.height, oc])
+    best = np.full(direction.shape[:2], 1e6, np.float32)
+    part = np.zeros(best.shape, np.int32)
+    normal = np.zeros(direction.shape, np.float32)
+
+    for index, piece in enumerate(_pieces(shape), start=1):
+        enter, leave = np.full(best.shape, -1e6, np.float32), np.full(best.shape, 1e6, np.float32)
+        face = np.zeros(best.shape, np.int32)
+        for number, (na, ny, nc, offset) in enumerate(piece):
+            toward = da * na + dy[:, None] * ny + nc * dc
+            away = offset - na * origin[0] - ny * origin[1] - nc * origin[2]
+            crossing = away / np.where(np.abs(toward) < 1e-6, 1e-6, toward)
+            into = (toward < 0) & (crossing > enter)
+            enter = np.where(into, crossing, enter)
+            face = np.where(into, number, face)
+            leave = np.where(toward > 0, np.minimum(leave, crossing), leave)
+        met = (enter < leave) & (enter > 0.1) & (enter < best)
+        best = np.where(met, enter, best)
+        part = np.where(met, index, part)
+        normal = np.where(met[..., None], piece[face, :3], normal)
+
+    side = shape.width / 2 - 0.02
+    for along in (shape.length * 0.31, -shape.length * 0.29):
+        ox, oy = origin[0] - along, origin[1] - WHEEL
+        a = direction[..., 0] ** 2 + direction[..., 1] ** 2
+        b = ox * direction[..., 0] + oy * direction[..., 1]
+        root = b * b - a * (ox * ox + oy * oy - WHEEL * WHEEL)
+        tread = (-b - np.sqrt(np.maximum(root, 0))) / a
+        for sign in (-1, 1):
+            lo, hi = sorted((sign * side, sign * (side - 0.20)))
+            slab0, slab1 = (lo - origin[2]) / direction[..., 2], (hi - origin[2]) / direction[..., 2]
+            near = np.maximum(np.minimum(slab0, slab1), tread)
+            far = np.minimum(np.maximum(slab0, slab1), (-b + np.sqrt(np.maximum(root, 0))) / a)
+            # Wheels stand proud of the body by a hair so that they show in the arches.
+            met = (root > 0) & (near < far) & (near > 0.1) & (near - 0.07 < best)
+            flat = met & (near > tread + 1e-4)
+            best = np.where(met, near, best)
+            part = np.where(met, np.where(flat, 4, 3), part)
+            point_y = origin[1] + near * direction[..., 1] - WHEEL
+            point_x = origin[0] + near * direction[..., 0] - along
+            around = np.stack([point_x / WHEEL, point_y / WHEEL, 0 * near], -1)
+            flat_normal = floats([0, 0, sign])
+            normal = np.where(met[..., None], np.where(flat[..., None], flat_normal, around), normal)
+    t = np.minimum(best, 1e3)
+    point = origin + t[..., None] * direction
+    cos, sin = np.cos(car.heading), np.sin(car.heading)
+    turned = np.stack(
+        [
+            normal[..., 0] * cos + normal[..., 2] * sin,
+            normal[..., 1],
+            normal[..., 0] * sin - normal[..., 2] * cos,
+        ],
+        -1,
+    )
+    return Hit((part > 0).astype(np.float32), point, turned.astype(np.float32), t, part)
+
+
+def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple[Array, Array, Array, Array]:
+    """Albedo and own light (h, w, 3), gloss and infrared radiance (h, w) where rays met the car."""
+    shape = SHAPES[car.body]
+    a, y, c = hit.point[..., 0], hit.point[..., 1], hit.point[..., 2]
+    half, side = shape.length / 2, shape.width / 2
+    body, cabin = hit.part == 1, hit.part == 2
+    albedo = np.broadcast_to(floats(car.paint), hit.point.shape).copy()
+    glow = np.zeros_like(albedo)
+    gloss = np.where(body | cabin, 0.35, 0.0).astype(np.float32)
+    engine = ramp(a, 0.6, half) * (0.45 if car.running else 0.0)
+    warmth = heat["body"] + engine * (heat["engine"] - heat["body"]) * ramp(y, 1.2, 0.5)
+
+    def put(where: Array, colour: tuple[float, float, float], warm: Array | float, shine: float) -> None:
+        nonlocal warmth, gloss
+        albedo[where] = colour
+        warmth = np.where(where, warm, warmth)
+        gloss = np.where(where, np.float32(shine), gloss)
+
+    # Windows on all sides of the cabin, leaving roof, pillars and a frame.
+    share = (y - shape.belt) / (shape.roof - shape.belt)
+    front, rear = shape.a + share * (shape.c - shape.a), shape.b + share * (shape.d - shape.b)
+    inner = np.minimum(front - a, a - rear)
+    flank = np.abs(c) > side - 0.06 - 0.28 * np.maximum(y - shape.belt, 0) - 0.12
+    pillar = np.abs(a - (shape.a + shape.b) * 0.5 + 0.05) < 0.05
+    window = cabin & (share > 0.10) & (share < 0.86)
+    side_glass = window & flank & (inner > 0.14) & ~pillar & (inner < 9)
+    if car.body == "van":
+        side_glass &= a > -0.3
+    end_glass = window & (inner < 0.10) & (np.abs(c) < side - 0.16 - 0.2 * share)
+    put(side_glass | end_glass, (0.012, 0.014, 0.016), heat["glass"], 0.75)
+
+    nose, tail = a > half - 0.32, a < -half + 0.28
+    lower = body & (y < 0.40)
+    put(lower, tuple(0.35 * v for v in car.paint), warmth, 0.1)
+    put(body & (y < 0.28), (0.02, 0.02, 0.02), heat["body"] * 0.8 + 0.2 * heat["tyre"], 0.0)
+    seam = (
+        body
+        & (np.abs(c) > side - 0.2)
+        & (y > 0.35)
+        & ((np.abs(a - 0.85) < 0.018) | (np.abs(a + 0.15) < 0.018) | (np.abs(a + 1.05) < 0.018))
+    )
+    put(seam, tuple(0.3 * v for v in car.paint), warmth, 0.1)
+    for along in (shape.length * 0.31, -shape.length * 0.29):
+        arch = body & (np.hypot(a - along, y - WHEEL) < WHEEL + 0.07) & (np.abs(c) > side - 0.35)
+        put(arch, (0.01, 0.01, 0.01), heat["tyre"] * 0.8, 0.0)
+    grill = body & nose & (np.abs(c) < 0.48) & (y > 0.42) & (y < 0.64)
+    put(grill, (0.02, 0.02, 0.02), heat["engine"] if car.running else heat["body"], 0.1)
+    plate = body & (nose | tail) & (np.abs(c) < 0.26) & (np.abs(y - np.where(nose, 0.46, 0.62)) < 0.06)
+    put(plate, (0.55, 0.55, 0.52), warmth, 0.0)
+    eye = body & nose & (np.abs(c) > 0.50) & (np.abs(c) < 0.82) & (y > 0.57) & (y < 0.72)
+    put(eye, (0.45, 0.46, 0.47), heat["engine"] * 0.8 if car.running and lamps_on else heat["body"], 0.6)
+    lamp = body & tail & (np.abs(c) > 0.55) & (y > 0.66) & (y < 0.84)
+    put(lamp, (0.25, 0.01, 0.01), heat["body"] * 1.1, 0.3)
+    pipe = body & tail & (np.abs(c - 0.45) < 0.12) & (y < 0.36)
+    if car.running:
+        put(pipe, (0.03, 0.03, 0.03), heat["engine"] * 1.08, 0.0)
+        if lamps_on:
+            glow[eye] = (9.0, 8.7, 8.0)
+            glow[lamp] = (0.9, 0.035, 0.02)
+
+    tyre = (hit.part == 3) | (hit.part == 4)
+    put(
+        tyre, (0.018, 0.018, 0.018), heat["tyre"] if car.running else 0.5 * (heat["tyre"] + heat["body"]), 0.0
+    )
+    centre = np.where(a > 0, shape.length * 0.31, -shape.length * 0.29)
+    r = np.hypot(a - centre, y - WHEEL)
+    spoke = np.cos(5 * np.arctan2(y - WHEEL, a - centre)) > -0.35
+    rim = (hit.part == 4) & (r < WHEEL * 0.66)
+    put(rim, (0.06, 0.06, 0.06), heat["tyre"] * (1.1 if car.running else 0.8), 0.1)
+    put(
+        rim & (spoke | (r < 0.07) | (r > WHEEL * 0.58)),
+        (0.34, 0.34, 0.35),
+        heat["tyre"] * (1.12 if car.running else 0.75),
+        0.2,
+    )
+    put((hit.part == 4) & (r < WHEEL * 0.2), (0.20, 0.20, 0.20), heat["tyre"] * 1.0, 0.2)
+    # Pressed steel bends gently: tilt the normals of flat panels as a real panel would.
+    bent = body & (np.abs(hit.normal[..., 1]) < 0.5)
+    hit.normal[..., 1] += np.where(bent, 0.75 * (y - 0.62), 0.0)
+    hit.normal /= np.maximum(np.linalg.norm(hit.normal, axis=-1, keepdims=True), 1e-6)
+    dust = noise("stain", a + c, y, 0.06, 0.05, 11.0)
+    albedo *= np.clip(1 + 0.05 * dust - 0.15 * ramp(y, 0.7, 0.25), 0.3, 2)[..., None]
+    warmth = warmth * (1 + 0.03 * dust)
+    up = np.maximum(hit.normal[..., 1], 0)
+    warmth = np.where(body | cabin, warmth * (1 - 0.22 * up * (1 - engine)), warmth)
+    return albedo, glow, gloss, warmth.astype(np.float32)
+
+
+def reflection(hit: Hit, camera: Camera, zenith: Array, skyline: Array) -> Array:
+    """What polished paint and glass mirror (h, w, 3): sky above, the dark street and its houses below."""
+    rise = (hit.point[..., 1] - camera.height) / hit.depth
+    length = 1 / np.sqrt(1 + rise * rise)
+    facing = (rise * hit.normal[..., 1] + hit.normal[..., 2]) * length
+    up = rise * length - 2 * facing * hit.normal[..., 1]
+    fresnel = 0.10 + 0.6 * (1 - np.clip(-facing, 0, 1)) ** 3
+    ripple = 0.06 * noise("stain", hit.point[..., 0], hit.point[..., 1], 0.10, 0.05, 3.0)
+    open_sky = np.clip(0.25 + 1.6 * (up + ripple - 0.15), 0.04, 1)
+    return (fresnel * open_sky)[..., None] * (skyline + np.clip(up, 0, 1)[..., None] * (zenith - skyline))

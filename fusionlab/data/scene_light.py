@@ -1,0 +1,161 @@
+"""Light of the street: sky, sun, lamps and headlights, and the shadows they throw on the ground.
+
+Colours are linear RGB. Light arrives as irradiance, surfaces send back albedo times irradiance.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fusionlab.data.textures import Array, floats, ramp
+
+
+@dataclass(frozen=True)
+class Lamp:
+    """A light that shines downward from `position`; irradiance at distance r is colour / r^2."""
+
+    position: tuple[float, float, float]
+    colour: Array
+    spread: float = 0.25  # cosine from the vertical below which nothing arrives
+
+
+@dataclass(frozen=True)
+class Beam:
+    """The headlights of one car: a flat cone from `position` along `heading` (unit vector x, z)."""
+
+    position: tuple[float, float, float]
+    heading: tuple[float, float]
+    colour: Array
+
+
+@dataclass
+class Light:
+    """All light of one scene, in the camera frame; `towards` is the unit vector to the sun."""
+
+    sky: Array
+    bounce: Array
+    sun: Array
+    towards: Array
+    lamps: list[Lamp] = field(default_factory=list)
+    beams: list[Beam] = field(default_factory=list)
+
+
+# cover(across, up, softness) -> share of light held back.
+Cover = Callable[[Array, Array, Array], Array]
+
+
+@dataclass(frozen=True)
+class Caster:
+    """Something that throws shadow: cover(across, up, softness) -> [0, 1] is its outline as the light sees it.
+
+    Bodies too deep for an outline say in `solid` what they hide.
+    """
+
+    x: float
+    z: float
+    reach: float
+    top: float
+    cover: Cover
+    solid: Cover | None = None
+
+
+def lamp_light(
+    lamp: Lamp, x: Array | float, y: Array | float, z: Array | float, normal: Array | None
+) -> Array:
+    """Share of a lamp's colour that arrives at points with a normal (..., 3); None is level ground."""
+    lx, ly, lz = lamp.position
+    vx, vy, vz = lx - x, ly - y, lz - z
+    square = vx * vx + vy * vy + vz * vz + 0.05
+    inverse = 1 / np.sqrt(square)
+    down = vy * inverse
+    if normal is None:
+        facing = np.maximum(down, 0)
+    else:
+        facing = (normal[..., 0] * vx + normal[..., 1] * vy + normal[..., 2] * vz) * inverse
+        facing = np.maximum(0.75 * facing + 0.25, 0)  # wrapped: light also scatters around limbs and leaves
+    return facing * ramp(down, lamp.spread - 0.15, lamp.spread + 0.35) / square
+
+
+def beam_light(
+    beam: Beam, x: Array | float, y: Array | float, z: Array | float, normal: Array | None
+) -> Array:
+    """Share of a headlight's colour that arrives at points with a normal (..., 3); None is level ground."""
+    bx, by, bz = beam.position
+    vx, vy, vz = x - bx, y - by, z - bz
+    ahead = vx * beam.heading[0] + vz * beam.heading[1]
+    aside = vx * beam.heading[1] - vz * beam.heading[0]
+    distance = np.maximum(ahead, 0.6)
+    cone = np.exp(-((aside / (0.45 + 0.24 * distance)) ** 2)) * ramp(ahead, 0.2, 3.0)
+    cone = cone * ramp(vy, 0.06 * 12, -0.25)
+    if normal is None:
+        facing = np.minimum(by / distance, 1)
+    else:
+        facing = -(normal[..., 0] * beam.heading[0] + normal[..., 2] * beam.heading[1])
+        facing = np.maximum(0.8 * facing + 0.2, 0)
+    return cone * facing / (distance * distance + 4)
+
+
+def irradiance(
+    light: Light, x: Array | float, y: Array, z: Array | float, normal: Array, sunlit: Array | float
+) -> Array:
+    """Irradiance (..., 3) at points (x, y, z) of a surface; `sunlit` is 1 where the sun is not hidden."""
+    up = 0.5 + 0.5 * normal[..., 1:2]
+    total = light.sky * up + light.bounce * (1 - up)
+    if light.sun.any():
+        sx, sy, sz = light.towards.tolist()
+        facing = normal[..., 0] * sx + normal[..., 1] * sy + normal[..., 2] * sz
+        facing = np.maximum(0.85 * facing + 0.15, 0) * sunlit
+        total = total + facing[..., None] * light.sun
+    for lamp in light.lamps:
+        total = total + lamp_light(lamp, x, y, z, normal)[..., None] * lamp.colour
+    for beam in light.beams:
+        total = total + beam_light(beam, x, y, z, normal)[..., None] * beam.colour
+    return total
+
+
+def sun_shadow(caster: Caster, light: Light, x: Array, z: Array) -> Array:
+    """Share of the sun that a caster hides from ground points (x, z)."""
+    if caster.solid is not None:
+        return caster.solid(x, z, light.towards)
+    lx, ly, lz = light.towards.tolist()
+    level = math.hypot(lx, lz)
+    ax, az = lx / level, lz / level
+    away = (caster.x - x) * ax + (caster.z - z) * az
+    up = away * (ly / level)
+    across = (x - caster.x) * az - (z - caster.z) * ax
+    shade = caster.cover(across, up, 0.02 + 0.02 * np.abs(away))
+    return np.where(away > -0.1, shade, 0)
+
+
+def lamp_shadow(caster: Caster, lamp: Lamp, x: Array, z: Array) -> Array:
+    """Share of a lamp that a caster hides from ground points (x, z)."""
+    lx, ly, lz = lamp.position
+    if caster.solid is not None:
+        return caster.solid(x, z, floats([lx - caster.x, ly - 0.7, lz - caster.z]))
+    dx, dz = lx - caster.x, lz - caster.z
+    level = math.hypot(dx, dz) + 1e-3
+    ax, az = dx / level, dz / level
+    away = (caster.x - x) * ax + (caster.z - z) * az
+    share = away / np.maximum(away + level, 0.1)
+    across = ((x - caster.x) * az - (z - caster.z) * ax) * (1 - share)
+    shade = caster.cover(across, share * ly, 0.03 + 0.06 * np.abs(away))
+    return np.where((away > -0.1) & (share < 0.95), shade, 0)
+
+
+def shadow_corners(caster: Caster, source: Array, parallel: bool) -> Array:
+    """Corners (4, 2), as (x, z), of the ground a shadow can reach; `source` is a direction or a place."""
+    if parallel:
+        level, height = source[[0, 2]], source[1]
+        stretch = caster.top / max(height, 0.08)
+    else:
+        level = source[[0, 2]] - (caster.x, caster.z)
+        stretch = caster.top / max(source[1] - caster.top, 0.25 * source[1])
+    reach = min(stretch * float(np.hypot(*level)), 40.0)
+    ahead = level / max(float(np.hypot(*level)), 1e-3)
+    side = np.array([ahead[1], -ahead[0]]) * caster.reach * 1.5
+    foot = np.array([caster.x, caster.z])
+    tip = foot - ahead * reach
+    back = foot + ahead * 0.2
+    return np.stack([back + side, back - side, tip + side, tip - side])

@@ -1,0 +1,157 @@
+"""Paints a plan under a weather: the street first, then what stands on it, far to near."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from fusionlab.data import scene_cars, scene_figures, scene_objects
+from fusionlab.data.scene_buildings import paint_buildings
+from fusionlab.data.scene_figures import Limb
+from fusionlab.data.scene_light import Caster, Cover, irradiance
+from fusionlab.data.scene_plan import Car, Person, Plan, Post, Tree
+from fusionlab.data.scene_street import building_shade, paint_ground, paint_horizon, paint_sky
+from fusionlab.data.scene_view import Canvas, Sprite
+from fusionlab.data.scene_weather import Weather
+from fusionlab.data.textures import Array
+
+CAR, PERSON, CONE = 1, 2, 7
+NEAREST = 1.5  # metres; what stands closer to the camera is left out
+RAYS = 2  # rays a pixel along each side for cars
+
+
+def paint_scene(canvas: Canvas, plan: Plan, weather: Weather) -> None:
+    """Draws everything on the canvas; cars, people and cones own their pixels by number, from 1."""
+    people = [(p, scene_figures.pose(p, weather.heat["skin"], weather.heat["cloth"])) for p in plan.people]
+    paint_sky(canvas, plan, weather)
+    paint_horizon(canvas, plan, weather)
+    paint_ground(canvas, plan, weather, *_casters(plan, people))
+    paint_buildings(canvas, plan, weather)
+    painters: list[tuple[float, Callable[[Canvas, Plan, Weather], None]]] = []
+    painters += [(tree.z, partial(_paint_tree, tree)) for tree in plan.trees]
+    painters += [(post.z, partial(_paint_post, post)) for post in plan.posts]
+    owned: list[tuple[float, Callable[..., None]]] = []
+    owned += [(car.z, partial(_paint_car, car)) for car in plan.cars]
+    owned += [(person.z, partial(_paint_person, person, limbs)) for person, limbs in people]
+    owned += [(z, partial(_paint_cone, x, z)) for x, z in plan.cones]
+    painters += [(z, partial(paint, owner)) for owner, (z, paint) in enumerate(owned, start=1)]
+    for z, paint in sorted(painters, key=lambda item: -item[0]):
+        if z > NEAREST:
+            paint(canvas, plan, weather)
+
+
+def _casters(plan: Plan, people: list[tuple[Person, list[Limb]]]) -> tuple[list[Caster], list[Caster]]:
+    """What throws shadow from sun and lamps, and what darkens the ground beneath it."""
+    casters, contact = [], []
+    for tree in plan.trees:
+        cover = partial(scene_objects.crown_cover, tree)
+        casters.append(Caster(tree.x, tree.z, 1.3 * tree.crown, tree.height, cover))
+        spot = _spot(0.9, 0.55) if tree.bush else _spot(0.35, 0.55)
+        contact.append(Caster(tree.x, tree.z, 1.6 if tree.bush else 0.8, 0, spot))
+    for person, limbs in people:
+        cover = partial(scene_figures.silhouette, limbs, person.height, person.build)
+        casters.append(Caster(person.x, person.z, 0.6, person.height, cover))
+        contact.append(Caster(person.x, person.z, 0.8, 0, _spot(0.26, 0.62)))
+    for car in plan.cars:
+        contact.append(Caster(car.x, car.z, 3.4, 0, partial(scene_cars.under_car, car)))
+        shade = partial(scene_cars.shade_box, car)
+        casters.append(Caster(car.x, car.z, 2.4, 1.6, _spot(1, 1), shade))
+    return casters, contact
+
+
+def _spot(radius: float, depth: float) -> Cover:
+    """A round dark spot on the ground, where something touches it."""
+
+    def cover(x: Array, z: Array, soft: Array) -> Array:
+        return depth * np.exp(-(x * x + z * z) / (radius * radius))
+
+    return cover
+
+
+def _sunlit(plan: Plan, weather: Weather, x: float, y: float, z: float) -> float:
+    """Share of the sun that reaches a point past the buildings."""
+    if not weather.light.sun.any():
+        return 0.0
+    return 1.0 - float(building_shade(plan, weather, x, y, z))
+
+
+def _paint_sprite(
+    canvas: Canvas, plan: Plan, weather: Weather, sprite: Sprite, region: tuple[slice, slice],
+    place: tuple[float, float], y: Array, label: int = 0, owner: int = 0,
+) -> None:  # fmt: skip
+    """Lights a sprite standing at place (x, z) and lays it on the canvas; y is the height of its pixels."""
+    x, z = place
+    sunlit = _sunlit(plan, weather, x, 1.2, z)
+    light = irradiance(weather.light, x, np.maximum(y, 0.05), z, sprite.normal, sunlit)
+    radiance = sprite.albedo * light
+    if sprite.glow is not None:
+        radiance = radiance + sprite.glow
+    canvas.paint(region, sprite.alpha, radiance, sprite.heat, z, label, owner)
+
+
+def _paint_tree(tree: Tree, canvas: Canvas, plan: Plan, weather: Weather) -> None:
+    wide = tree.crown * 1.35
+    region = canvas.window(tree.x - wide, tree.x + wide, 0.0, tree.height * 1.15, tree.z)
+    if region is not None:
+        x, y = canvas.plane(region, tree.x, tree.z)
+        heat = weather.heat
+        sprite = scene_objects.draw_tree(tree, x, y, tree.z * canvas.pixel, heat["leaf"], heat["wood"])
+        sprite.alpha = sprite.alpha * (y > -0.02)
+        _paint_sprite(canvas, plan, weather, sprite, region, (tree.x, tree.z), y)
+
+
+def _paint_post(post: Post, canvas: Canvas, plan: Plan, weather: Weather) -> None:
+    left, right = min(0.0, post.arm) - 0.6, max(0.0, post.arm) + 0.6
+    region = canvas.window(post.x + left, post.x + right, 0.0, post.height + 0.5, post.z)
+    if region is not None:
+        x, y = canvas.plane(region, post.x, post.z)
+        sprite = scene_objects.draw_post(post, x, y, post.z * canvas.pixel, weather.heat, weather.lamp_glow)
+        _paint_sprite(canvas, plan, weather, sprite, region, (post.x, post.z), y)
+
+
+def _paint_person(
+    person: Person, limbs: list[Limb], owner: int, canvas: Canvas, plan: Plan, weather: Weather
+) -> None:
+    region = canvas.window(person.x - 0.75, person.x + 0.75, 0.0, person.height * 1.06, person.z)
+    if region is not None:
+        x, y = canvas.plane(region, person.x, person.z)
+        sprite = scene_figures.draw_person(person, limbs, x, y, person.z * canvas.pixel)
+        _paint_sprite(canvas, plan, weather, sprite, region, (person.x, person.z), y, PERSON, owner)
+
+
+def _paint_cone(x: float, z: float, owner: int, canvas: Canvas, plan: Plan, weather: Weather) -> None:
+    region = canvas.window(x - 0.3, x + 0.3, 0.0, 0.8, z)
+    if region is not None:
+        across, up = canvas.plane(region, x, z)
+        sprite = scene_objects.draw_cone(across, up, z * canvas.pixel, 0.95 * weather.heat["walk"])
+        _paint_sprite(canvas, plan, weather, sprite, region, (x, z), up, CONE, owner)
+
+
+def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weather) -> None:
+    corners = scene_cars.outline(car)
+    z = np.maximum(corners[:, 2], 0.8)
+    across, up = corners[:, 0] / z, (corners[:, 1] - canvas.camera.height) / z + canvas.camera.height
+    region = canvas.window(across.min(), across.max(), up.min(), up.max(), 1.0)
+    if region is None:
+        return
+    hit = scene_cars.meet(car, canvas, region, RAYS)
+    if not hit.alpha.any():
+        return
+    albedo, glow, gloss, heat = scene_cars.surface(car, hit, weather.heat, weather.lamps_on)
+    y = hit.point[..., 1]
+    sunlit = _sunlit(plan, weather, car.x, 1.0, car.z)
+    light = irradiance(weather.light, car.x, y, car.z, hit.normal, sunlit)
+    radiance = albedo * light * (0.55 + 0.45 * np.clip(y / 0.8, 0, 1))[..., None] + glow
+    radiance = radiance + gloss[..., None] * scene_cars.reflection(
+        hit, canvas.camera, weather.zenith, weather.skyline
+    )
+
+    def coarse(a: Array) -> Array:
+        rows, columns = a.shape[0] // RAYS, a.shape[1] // RAYS
+        return a.reshape(rows, RAYS, columns, RAYS, *a.shape[2:]).mean((1, 3))
+
+    alpha = coarse(hit.alpha)
+    full = np.maximum(alpha, 1e-6)
+    colour = coarse(radiance * hit.alpha[..., None]) / full[..., None]
+    warm, depth = coarse(heat * hit.alpha) / full, coarse(hit.depth * hit.alpha) / full
+    canvas.paint(region, alpha, colour, warm, np.maximum(depth, 1.0), CAR, owner)

@@ -1,0 +1,333 @@
+"""What stands in a scene and where: everything drawn by lot except the weather, before a pixel is known.
+
+Street frame: s along the street, w across it (0 in the middle of the road). Camera frame: x right, z forward.
+The plan does not depend on the condition: one seed is one street by day, at dusk, at night and in fog.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fusionlab.data.scene_view import Camera
+
+
+@dataclass(frozen=True)
+class Street:
+    """Where the road runs (yaw to the viewing direction, offset of the camera) and its cross-section in metres."""
+
+    yaw: float
+    offset: float
+    half: float  # half width of the road
+    walk: float  # width of each sidewalk
+    line: float  # distance from the middle to the buildings
+    crossing: float | None  # s of a zebra crossing
+    double: bool  # a double centre line instead of dashes
+    wet: float
+    parks: tuple[bool, bool]  # whether the left and the right side are open ground
+    salt: int
+
+    def to_camera(self, s: float, w: float) -> tuple[float, float]:
+        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
+        w = w - self.offset
+        return float(sin * s + cos * w), float(cos * s - sin * w)
+
+    def to_street(self, x: float, z: float) -> tuple[float, float]:
+        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
+        return float(sin * x + cos * z), float(cos * x - sin * z + self.offset)
+
+
+@dataclass(frozen=True)
+class Building:
+    """A block between s0 and s1 whose front stands at w, seen from the road; all lengths in metres."""
+
+    s0: float
+    s1: float
+    w: float
+    depth: float
+    height: float
+    wall: tuple[float, float, float]
+    brick: bool
+    bay: float
+    storey: float
+    pane: tuple[float, float]  # share of a bay and of a storey that is window
+    shop: bool
+    lit: float  # share of the windows lit after dark
+    salt: int
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A tree or bush with its foot at (x, z); `crown` is the radius of the crown, hue 0 green to 1 yellow."""
+
+    x: float
+    z: float
+    height: float
+    crown: float
+    hue: float
+    salt: int
+    bush: bool = False
+
+
+@dataclass(frozen=True)
+class Post:
+    """A street lamp, or a sign where `sign` names a shape; `arm` reaches over the road (metres, signed)."""
+
+    x: float
+    z: float
+    height: float
+    arm: float
+    sign: str = ""
+    salt: int = 0
+
+
+@dataclass(frozen=True)
+class Car:
+    """A car with its middle at (x, z)."""
+
+    x: float
+    z: float
+    heading: float  # angle of its nose from the x axis towards z
+    paint: tuple[float, float, float]
+    body: str  # sedan, hatch, van
+    running: bool
+
+
+@dataclass(frozen=True)
+class Person:
+    """Someone standing or walking at (x, z)."""
+
+    x: float
+    z: float
+    height: float
+    build: float
+    side: bool  # walking across the view, else towards or away from the camera
+    back: bool  # seen from behind
+    facing: float  # -1 or 1
+    stride: float  # -1 to 1
+    coat: tuple[float, float, float]
+    trousers: tuple[float, float, float]
+    skin: tuple[float, float, float]
+    hair: tuple[float, float, float]
+    wear: str  # plain, coat, skirt, bag, pack
+    salt: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of one scene."""
+
+    camera: Camera
+    street: Street
+    buildings: tuple[Building, ...]
+    trees: tuple[Tree, ...]
+    posts: tuple[Post, ...]
+    cars: tuple[Car, ...]
+    people: tuple[Person, ...]
+    cones: tuple[tuple[float, float], ...]
+    salt: int
+
+
+WALLS = (
+    (0.30, 0.14, 0.10), (0.36, 0.21, 0.15), (0.42, 0.37, 0.29), (0.50, 0.47, 0.42), (0.33, 0.33, 0.33),
+    (0.48, 0.39, 0.25), (0.24, 0.17, 0.14), (0.40, 0.42, 0.43), (0.52, 0.44, 0.36),
+)  # fmt: skip
+PAINTS = (
+    (0.55, 0.56, 0.57), (0.30, 0.31, 0.33), (0.03, 0.03, 0.035), (0.62, 0.62, 0.60), (0.10, 0.11, 0.12),
+    (0.28, 0.03, 0.03), (0.03, 0.06, 0.18), (0.18, 0.19, 0.20), (0.06, 0.10, 0.08), (0.40, 0.36, 0.28),
+)  # fmt: skip
+CLOTHES = (
+    (0.03, 0.03, 0.04), (0.05, 0.07, 0.14), (0.10, 0.10, 0.11), (0.20, 0.04, 0.04), (0.30, 0.27, 0.22),
+    (0.45, 0.45, 0.45), (0.08, 0.12, 0.07), (0.16, 0.11, 0.07), (0.05, 0.12, 0.22), (0.36, 0.30, 0.10),
+)  # fmt: skip
+TROUSERS = (
+    (0.02, 0.02, 0.025),
+    (0.04, 0.05, 0.10),
+    (0.07, 0.09, 0.15),
+    (0.08, 0.08, 0.08),
+    (0.20, 0.17, 0.12),
+)
+SKINS = ((0.50, 0.33, 0.24), (0.40, 0.25, 0.17), (0.24, 0.14, 0.09), (0.13, 0.07, 0.05))
+
+
+def draw_plan(seed: int) -> Plan:
+    """The scene of a seed."""
+    rng = np.random.default_rng([seed, 1])
+    salt = int(rng.integers(1 << 20))
+    high = rng.uniform() < 0.4
+    camera = Camera(
+        height=float(rng.uniform(2.8, 4.6) if high else rng.uniform(1.5, 2.4)),
+        focal=float(rng.uniform(1.0, 1.35)),
+        horizon=float(rng.uniform(0.30, 0.37) if high else rng.uniform(0.37, 0.47)),
+    )
+    street = _street(rng, salt)
+    buildings, trees = _sides(rng, street)
+    posts = _posts(rng, street)
+    cars = _cars(rng, camera, street)
+    people = _people(rng, camera, street, cars)
+    cones = _cones(rng, camera, street, cars)
+    return Plan(camera, street, buildings, trees, posts, cars, people, cones, salt)
+
+
+def _street(rng: np.random.Generator, salt: int) -> Street:
+    half, walk = float(rng.uniform(3.2, 5.2)), float(rng.uniform(2.0, 3.6))
+    turn = rng.choice([-1.0, 1.0])
+    oblique = rng.uniform() < 0.3
+    yaw = float(turn * (rng.uniform(0.5, 1.2) if oblique else rng.uniform(0.0, 0.30)))
+    # Turned to the right (positive yaw of the road to the left) the camera stands on the far side, and so on.
+    offset = float(turn * (half + 0.6 * walk) if oblique else rng.uniform(-half, half) + turn * 0.8)
+    crossing = float(rng.uniform(9, 20)) if rng.uniform() < 0.4 else None
+    return Street(
+        yaw, offset, half, walk, half + walk + float(rng.uniform(0.2, 2.5)), crossing,
+        bool(rng.uniform() < 0.3), float(rng.uniform(0, 1) ** 2),
+        (bool(rng.uniform() < 0.35), bool(rng.uniform() < 0.35)), salt,
+    )  # fmt: skip
+
+
+def _sides(rng: np.random.Generator, street: Street) -> tuple[tuple[Building, ...], tuple[Tree, ...]]:
+    buildings: list[Building] = []
+    trees: list[Tree] = []
+    for side, park in zip((-1, 1), street.parks, strict=True):
+        avenue = rng.uniform() < (0.6 if park else 0.5)
+        s = float(rng.uniform(-30, -20))
+        while s < 150:
+            width = float(rng.uniform(9, 24))
+            if not park or s > 70:
+                buildings.append(
+                    _building(rng, s, s + width, side * (street.line + (14 if park else 0)), side)
+                )
+            s += width + (float(rng.uniform(3, 9)) if rng.uniform() < 0.3 else 0.05)
+        if avenue:
+            s = float(rng.uniform(-6, 6))
+            while s < 90:
+                trees.append(_tree(rng, street, s, side * (street.half + 0.9), rng.uniform(5.5, 8.5)))
+                s += float(rng.uniform(8, 14))
+        if park:
+            for _ in range(16):
+                w = side * (street.half + street.walk + rng.uniform(1.5, 14))
+                trees.append(_tree(rng, street, rng.uniform(6, 75), w, rng.uniform(6, 12)))
+            for _ in range(14):
+                w = side * (street.half + street.walk + rng.uniform(0.8, 6))
+                trees.append(_tree(rng, street, rng.uniform(5, 60), w, rng.uniform(0.9, 1.8), bush=True))
+    return tuple(buildings), tuple(trees)
+
+
+def _building(rng: np.random.Generator, s0: float, s1: float, w: float, side: int) -> Building:
+    wall = np.array(WALLS[rng.integers(len(WALLS))]) * rng.uniform(0.75, 1.1)
+    storey, bay = float(rng.uniform(2.9, 3.6)), float(rng.uniform(2.2, 3.6))
+    floors = int(rng.integers(2, 8))
+    return Building(
+        s0, s1, w, side * 14.0, floors * storey + float(rng.uniform(0.6, 1.4)), tuple(wall.tolist()),
+        bool(wall[0] > 1.35 * wall[1] and rng.uniform() < 0.8), (s1 - s0) / max(2, round((s1 - s0) / bay)), storey,
+        (float(rng.uniform(0.36, 0.7)), float(rng.uniform(0.42, 0.6))), bool(rng.uniform() < 0.45),
+        float(rng.uniform(0.05, 0.35)), int(rng.integers(1 << 20)),
+    )  # fmt: skip
+
+
+def _tree(
+    rng: np.random.Generator, street: Street, s: float, w: float, height: float, bush: bool = False
+) -> Tree:
+    x, z = street.to_camera(s, w)
+    crown = height * (rng.uniform(0.6, 1.1) if bush else rng.uniform(0.28, 0.38))
+    return Tree(x, z, float(height), float(crown), float(rng.uniform()), int(rng.integers(1 << 20)), bush)
+
+
+def _posts(rng: np.random.Generator, street: Street) -> tuple[Post, ...]:
+    posts = []
+    side = int(rng.choice([-1, 1]))
+    s, gap, height = float(rng.uniform(4, 14)), float(rng.uniform(16, 26)), float(rng.uniform(5.0, 7.5))
+    style = float(rng.choice([0.0, 1.6]))
+    while s < 110:
+        x, z = street.to_camera(s, side * (street.half + 0.45))
+        posts.append(
+            Post(x, z, height, -side * style * float(np.cos(street.yaw)), salt=int(rng.integers(1 << 20)))
+        )
+        s, side = s + gap, -side
+    for _ in range(int(rng.integers(1, 4))):
+        side = int(rng.choice([-1, 1]))
+        x, z = street.to_camera(
+            float(rng.uniform(6, 30)), side * (street.half + float(rng.uniform(0.4, 0.9)))
+        )
+        sign = str(rng.choice(["disc", "triangle", "board"]))
+        posts.append(Post(x, z, float(rng.uniform(2.3, 2.9)), 0.0, sign, int(rng.integers(1 << 20))))
+    return tuple(posts)
+
+
+def _seen(camera: Camera, x: float, z: float, margin: float, near: float) -> bool:
+    return z > near and abs(x) < margin * z / camera.focal
+
+
+def _cars(rng: np.random.Generator, camera: Camera, street: Street) -> tuple[Car, ...]:
+    cars: list[Car] = []
+    wanted = int(rng.integers(2, 7))
+    for _ in range(60):
+        if len(cars) == wanted:
+            break
+        parked = rng.uniform() < 0.55
+        side = int(rng.choice([-1, 1]))
+        s = float(rng.uniform(2, 14) if rng.uniform() < 0.4 else rng.uniform(8, 60))
+        w = side * (street.half - 1.05 if parked else street.half * 0.42)
+        x, z = street.to_camera(s, w)
+        # Traffic keeps right; the nose of a car on the right points along +s.
+        heading = float(np.pi / 2 - street.yaw + (0 if side > 0 else np.pi) + rng.normal(0, 0.02))
+        far = all(np.hypot(x - c.x, z - c.z) > 6.2 for c in cars)
+        if far and _seen(camera, x, z, 0.62, 6.5) and (z > 9 or abs(x) > 2):
+            paint = tuple((np.array(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(0.8, 1.15)).tolist())
+            body = str(rng.choice(["sedan", "hatch", "van"], p=[0.45, 0.35, 0.2]))
+            cars.append(Car(x, z, heading, paint, body, not parked or bool(rng.uniform() < 0.2)))
+    return tuple(cars)
+
+
+def _people(
+    rng: np.random.Generator, camera: Camera, street: Street, cars: tuple[Car, ...]
+) -> tuple[Person, ...]:
+    people: list[Person] = []
+    wanted = int(rng.integers(3, 8))
+    for attempt in range(150):
+        if len(people) == wanted:
+            break
+        first = len(people) < 2
+        z = float(rng.uniform(6.5, 13) if first else rng.uniform(7, 32))
+        x = float(rng.uniform(-0.42, 0.42) * z / camera.focal)
+        s, w = street.to_street(x, z)
+        walking = street.half + 0.4 < abs(w) < street.half + street.walk - 0.3
+        on_crossing = street.crossing is not None and abs(s - street.crossing) < 2 and abs(w) < street.half
+        place = walking or on_crossing or (first and attempt > 30 and abs(w) < street.line - 0.4)
+        clear = all(np.hypot(x - c.x, z - c.z) > 3.0 for c in cars)
+        clear = clear and not any(c.z < z and abs(x - c.x * z / c.z) < 2.5 * z / c.z for c in cars if first)
+        clear = clear and all(np.hypot(x - p.x, z - p.z) > 0.7 for p in people)
+        if not (place and clear):
+            continue
+        person = _person(rng, x, z)
+        people.append(person)
+        if rng.uniform() < 0.25 and len(people) < wanted:
+            people.append(_person(rng, x + float(rng.uniform(0.55, 0.8)), z + float(rng.uniform(-0.2, 0.2))))
+    return tuple(people)
+
+
+def _person(rng: np.random.Generator, x: float, z: float) -> Person:
+    def pick(colours: tuple[tuple[float, float, float], ...]) -> tuple[float, float, float]:
+        r, g, b = np.array(colours[rng.integers(len(colours))]) * rng.uniform(0.7, 1.2)
+        return float(r), float(g), float(b)
+
+    coat, trousers, skin = pick(CLOTHES), pick(TROUSERS), pick(SKINS)
+    hair = (0.03, 0.022, 0.018) if rng.uniform() < 0.7 else (0.12, 0.07, 0.035)
+    return Person(
+        x, z, float(np.clip(rng.normal(1.71, 0.08), 1.5, 1.92)), float(rng.uniform(0.92, 1.15)),
+        bool(rng.uniform() < 0.45), bool(rng.uniform() < 0.5), float(rng.choice([-1, 1])), float(rng.uniform(-1, 1)),
+        coat, trousers, skin, hair, str(rng.choice(["plain", "coat", "skirt", "bag", "pack"], p=[0.4, 0.2, 0.1, 0.15, 0.15])),
+        int(rng.integers(1 << 20)),
+    )  # fmt: skip
+
+
+def _cones(
+    rng: np.random.Generator, camera: Camera, street: Street, cars: tuple[Car, ...]
+) -> tuple[tuple[float, float], ...]:
+    if rng.uniform() < 0.65:
+        return ()
+    side, s = float(rng.choice([-1, 1])), float(rng.uniform(7, 14))
+    spots = [
+        street.to_camera(s + 2.2 * k, side * (street.half * 0.75 - 0.25 * k))
+        for k in range(int(rng.integers(2, 5)))
+    ]
+    clear = [p for p in spots if all(np.hypot(p[0] - c.x, p[1] - c.z) > 3 for c in cars)]
+    return tuple(p for p in clear if _seen(camera, *p, 0.6, 5.0))

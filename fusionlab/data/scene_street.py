@@ -1,0 +1,284 @@
+"""What does not move: sky, far horizon, ground with its marks and shadows, and the fronts of buildings."""
+
+import math
+
+import numpy as np
+
+from fusionlab.data.scene_light import (
+    Caster,
+    beam_light,
+    lamp_light,
+    lamp_shadow,
+    shadow_corners,
+    sun_shadow,
+)
+from fusionlab.data.scene_plan import Plan
+from fusionlab.data.scene_view import Canvas
+from fusionlab.data.scene_weather import Weather
+from fusionlab.data.textures import Array, chance, floats, noise, overlap, ramp, stripes
+
+FAR = 400.0
+
+
+def paint_sky(canvas: Canvas, plan: Plan, weather: Weather) -> None:
+    """Gradient from skyline to zenith, clouds on a plane overhead, a glow around the sun; cold in infrared."""
+    rows = int(min(canvas.rows, np.ceil(canvas.camera.horizon * canvas.rows) + 1))
+    region = (slice(0, rows), slice(0, canvas.columns))
+    up = np.maximum(canvas.dy[:rows, None], 0.004)
+    height = np.broadcast_to(1 - np.exp(-4.5 * up), (rows, canvas.columns))
+    radiance = weather.skyline + height[..., None] * (weather.zenith - weather.skyline)
+    u, v = canvas.dx[None, :] / (up + 0.06), 1 / (up + 0.06) + 0 * canvas.dx[None, :]
+    texture = noise("cloud", u, v, 0.035, canvas.pixel / up.clip(0.05), shift=plan.salt % 997)
+    cover = ramp(texture, 1.0 - 2.2 * weather.clouds, 2.2 - 2.2 * weather.clouds) * ramp(up, 0.0, 0.05)
+    if weather.sunglow.any():
+        side = canvas.dx[None, :] - weather.light.towards[0]
+        radiance = radiance + np.exp(-(side**2 * 1.2) - up * 5.0)[..., None] * weather.sunglow
+    white = (weather.skyline * 0.55 + radiance.mean((0, 1)) * 0.55) * np.float32(1.05)
+    shade = 1.0 + 0.10 * texture
+    radiance = radiance + (0.85 * cover)[..., None] * (white * shade[..., None] - radiance)
+    heat = weather.heat["skyline"] + height * (weather.heat["zenith"] - weather.heat["skyline"])
+    heat = heat + 0.09 * cover * (1 + 0.3 * texture)
+    alpha = np.ones((rows, canvas.columns), np.float32)
+    canvas.paint(region, alpha, radiance.astype(np.float32), heat.astype(np.float32), FAR * 10)
+
+
+def paint_horizon(canvas: Canvas, plan: Plan, weather: Weather) -> None:
+    """A far line of trees and blocks where the ground ends."""
+    z = 170.0
+    region = canvas.window(-1e4, 1e4, -2, 22, z)
+    if region is None:
+        return
+    x, y = canvas.plane(region, 0.0, z)
+    column = x[:1]
+    top = 6 + 2.5 * noise("stain", column, 0 * column, 1.2, z * canvas.pixel, shift=plan.salt % 811)
+    index = np.floor(column / 17)
+    tower = 9 + 9 * chance(index, 3, plan.salt)
+    is_tower = (chance(index, 5, plan.salt) < 0.35) & (np.abs(column / 17 - index - 0.5) < 0.36)
+    top = np.where(is_tower, tower, np.maximum(top, 2))
+    alpha = overlap(y, -3.0, top, z * canvas.pixel)
+    mottle = noise("leaf", x, y, 0.7, z * canvas.pixel, shift=5.0)
+    albedo = np.where(is_tower[..., None], floats([0.24, 0.24, 0.25]), floats([0.05, 0.075, 0.035]))
+    albedo = albedo * np.clip(1 + 0.3 * mottle, 0.3, 2)[..., None]
+    panes = stripes(x, 3.0, 1.6, z * canvas.pixel) * stripes(y, 3.2, 1.7, z * canvas.pixel) * is_tower
+    lit = (chance(np.floor(x / 3), np.floor(y / 3.2), plan.salt) < 0.25) * panes
+    radiance = albedo * (0.7 * weather.light.sky + 0.35 * weather.light.sun)
+    if weather.lamps_on:
+        radiance = radiance + (lit * weather.windows * 0.5)[..., None] * floats([1.0, 0.8, 0.5])
+    heat = np.where(is_tower, weather.heat["wall"], weather.heat["leaf"]) * 0.9 + 0.02 * mottle
+    canvas.paint(region, alpha, radiance.astype(np.float32), heat.astype(np.float32), z)
+
+
+def paint_ground(
+    canvas: Canvas, plan: Plan, weather: Weather, casters: list[Caster], contact: list[Caster]
+) -> None:
+    """Road, marks, kerbs, sidewalks and what lies beyond, lit and in shade.
+
+    `casters` throw shadow from sun and lamps; `contact` darken the ground right beneath them in any light.
+    """
+    first = int(np.ceil(canvas.camera.horizon * canvas.rows + 0.3))
+    region = (slice(first, canvas.rows), slice(0, canvas.columns))
+    if first >= canvas.rows:
+        return
+    z = (-canvas.camera.height / canvas.dy[first:])[:, None]
+    z = np.broadcast_to(np.minimum(z, FAR), (canvas.rows - first, canvas.columns))
+    x = canvas.dx[None, :] * z
+    albedo, heat, gloss = _ground_cover(canvas, plan, weather, x, z)
+    light, heat_shade = _ground_light(canvas, plan, weather, casters, contact, x, z, first, gloss)
+    radiance = albedo * light[0] + light[1]
+    heat = heat * heat_shade
+    canvas.paint(region, np.ones_like(z), radiance.astype(np.float32), heat.astype(np.float32), z)
+
+
+def _ground_cover(
+    canvas: Canvas, plan: Plan, weather: Weather, x: Array, z: Array
+) -> tuple[Array, Array, Array]:
+    """Albedo (h, w, 3), infrared radiance (h, w) and gloss (h, w) of the ground at points (x, z)."""
+    street = plan.street
+    cos, sin = np.float32(np.cos(street.yaw)), np.float32(np.sin(street.yaw))
+    s, w = sin * x + cos * z, cos * x - sin * z + np.float32(street.offset)
+    deep = z * z * np.float32(canvas.pixel / canvas.camera.height)  # metres of depth a row
+    wide = z * np.float32(canvas.pixel)
+    size = np.sqrt(deep * wide)
+    fw = np.hypot(cos * wide, (cos * x / z - sin) * deep)
+    fs = np.hypot(sin * wide, (sin * x / z + cos) * deep)
+    shift = float(plan.salt % 1013)
+    stain = noise("stain", s, w, 0.10, size, shift)
+    broad = noise("stain", s, w, 0.45, size, shift + 71)
+    grit = noise("grain", s, w, 0.016, size, shift)
+    side = np.abs(w)
+
+    # Asphalt: darker where oil drips in the middle of a lane, paler where tyres polish it, patched and cracked.
+    lane = np.abs(side - street.half * 0.5)
+    tyre = np.exp(-(((lane - 0.75) / 0.28) ** 2))
+    oil = np.exp(-((lane / 0.30) ** 2))
+    patch = (chance(np.floor(s / 7.3), np.floor(w / 2.9), plan.salt) < 0.10).astype(np.float32)
+    crack = np.exp(-((noise("stain", s, w, 0.22, size, shift + 37) / 0.045) ** 2)) * ramp(wide, 0.05, 0.015)
+    tone = 0.125 * (1 + 0.16 * stain + 0.13 * broad + 0.20 * grit + 0.10 * tyre - 0.18 * oil - 0.22 * patch)
+    tone = tone * (1 - 0.35 * crack * (broad > 0.1))
+    road = np.maximum(tone, 0.02)[..., None] * floats([1.0, 0.99, 0.96])
+    road_heat = weather.heat["road"] * (
+        1 + 0.045 * broad + 0.03 * stain + 0.02 * grit + 0.08 * tyre + 0.05 * oil - 0.09 * patch
+    )
+
+    # Paving slabs.
+    slab = 0.5 if plan.salt % 2 else 0.9
+    joint = np.maximum(stripes(s, slab, 0.035, fs), stripes(w, slab, 0.035, fw))
+    each = chance(np.floor(s / slab), np.floor(w / slab), plan.salt) - 0.5
+    each = each * ramp(size, 0.8, 0.2)
+    tone = (0.27 + 0.06 * (plan.salt % 3)) * (1 + 0.22 * each + 0.13 * stain + 0.10 * grit + 0.07 * broad)
+    paving = np.maximum(tone * (1 - 0.55 * joint), 0.03)[..., None] * floats([1.0, 0.96, 0.89])
+    walk_heat = weather.heat["walk"] * (1 + 0.05 * broad + 0.015 * grit + 0.10 * each - 0.10 * joint)
+
+    # Grass beyond the sidewalk where there is no building line.
+    blade = noise("leaf", s, w, 0.03, size, shift)
+    open_ground = np.where(w < 0, street.parks[0], street.parks[1])[..., None]
+    turf = np.clip(1 + 0.28 * blade + 0.25 * broad + 0.2 * stain, 0.2, 2.2)[..., None] * np.float32(
+        [0.075, 0.105, 0.03]
+    )
+    grass_heat = weather.heat["grass"] * (1 + 0.12 * broad + 0.10 * blade)
+
+    yard = paving * floats([0.80, 0.79, 0.78])
+    turf, grass_heat = np.where(open_ground, turf, yard), np.where(open_ground[..., 0], grass_heat, walk_heat)
+    marks = _marks(plan, s, w, fs, fw)
+    wear = np.clip(0.80 + 0.28 * stain + 0.15 * grit, 0.15, 0.95) * marks
+    yellow = overlap(side, 0.0, 0.4, fw)[..., None] if street.double else np.float32(0)
+    colour = floats([0.62, 0.62, 0.58]) * (1 - yellow) + floats([0.62, 0.44, 0.10]) * yellow
+    road = road + wear[..., None] * (colour - road)
+    road_heat = road_heat * (1 - 0.06 * wear)
+
+    kerb = overlap(side, street.half, street.half + 0.16, fw)
+    gutter = overlap(side, street.half - 0.22, street.half, fw)
+    on_walk = overlap(side, street.half + 0.16, street.half + street.walk, fw)
+    beyond = overlap(side, street.half + street.walk, 1e4, fw)
+    albedo = road * (1 - 0.30 * gutter)[..., None]
+    heat = road_heat * (1 + 0.03 * gutter)
+    for cover, surface, warmth in ((on_walk, paving, walk_heat), (beyond, turf, grass_heat)):
+        albedo = albedo + cover[..., None] * (surface - albedo)
+        heat = heat + cover * (warmth - heat)
+    stone = np.clip(0.40 + 0.04 * grit + 0.03 * stain, 0.1, 1)[..., None] * floats([1.0, 0.98, 0.94])
+    albedo = albedo + (kerb * (1 - 0.5 * stripes(s, 1.0, 0.02, fs)))[..., None] * (stone - albedo)
+    heat = heat + kerb * (weather.heat["walk"] * 1.06 - heat)
+    puddle = ramp(broad + 0.5 * stain, 1.3 - 1.6 * street.wet, 2.0 - 1.6 * street.wet) * (side < street.half)
+    wet = (
+        street.wet
+        * (weather.condition != "day")
+        * np.maximum(0.35, puddle)
+        * (1 - beyond)
+        * (1 - 0.5 * on_walk)
+    )
+    return albedo * (1 - 0.45 * wet)[..., None], heat * (1 - 0.06 * wet), wet
+
+
+def _marks(plan: Plan, s: Array, w: Array, fs: Array, fw: Array) -> Array:
+    """Share of each pixel under road paint: centre line, edge lines, zebra crossing with its stop line."""
+    street = plan.street
+    side = np.abs(w)
+    if street.double:
+        marks = overlap(side, 0.10, 0.22, fw)
+    else:
+        marks = overlap(side, 0.0, 0.07, fw) * stripes(s, 6.0, 2.6, fs)
+    if plan.salt % 5 < 3:
+        marks = np.maximum(marks, overlap(side, street.half - 0.55, street.half - 0.42, fw))
+    if street.crossing is not None:
+        along = s - np.float32(street.crossing)
+        zone = overlap(along, -2.3, 3.4, fs) * (side < street.half)
+        bars = overlap(along, -1.6, 1.6, fs) * stripes(w + 0.25, 1.0, 0.5, fw) * (side < street.half - 0.3)
+        stop = overlap(along, 2.7, 3.1, fs) * overlap(w, -street.half + 0.2, -0.2, fw)
+        marks = np.maximum(marks * (1 - zone), np.maximum(bars, stop))
+    return marks
+
+
+def _ground_light(
+    canvas: Canvas,
+    plan: Plan,
+    weather: Weather,
+    casters: list[Caster],
+    contact: list[Caster],
+    x: Array,
+    z: Array,
+    first: int,
+    gloss: Array,
+) -> tuple[tuple[Array, Array], Array]:
+    """Irradiance and mirrored light (h, w, 3), and the factor by which shade cools the ground (h, w)."""
+    light = weather.light
+    open_sky = np.ones_like(z)
+    for caster in contact:
+        window = _footprint(canvas, np.array([[caster.x - caster.reach, caster.z - caster.reach],
+                                              [caster.x + caster.reach, caster.z + caster.reach]]), first)  # fmt: skip
+        if window is not None:
+            open_sky[window] *= 1 - caster.cover(x[window] - caster.x, z[window] - caster.z, np.float32(0))
+    total = open_sky[..., None] * light.sky
+    mirrored = (
+        gloss[..., None]
+        * 0.10
+        * weather.skyline
+        * (1 - np.minimum(1, canvas.camera.height * 2.5 / z))[..., None]
+    )
+    cool = 0.8 + 0.2 * open_sky
+    if light.sun.any():
+        lit = 1 - building_shade(plan, weather, x, 0.0, z)
+        for caster in casters:
+            window = _footprint(canvas, shadow_corners(caster, light.towards, True), first)
+            if window is not None:
+                lit[window] *= 1 - sun_shadow(caster, light, x[window], z[window])
+        total = total + (lit * open_sky * light.towards[1])[..., None] * light.sun
+        cool = cool * (0.72 + 0.28 * lit)
+    for lamp in light.lamps:
+        share = lamp_light(lamp, x, 0.0, z, None)
+        place = np.array(lamp.position, np.float32)
+        for caster in casters:
+            if np.hypot(caster.x - place[0], caster.z - place[2]) < 14:
+                window = _footprint(canvas, shadow_corners(caster, place, False), first)
+                if window is not None:
+                    share[window] *= 1 - 0.9 * lamp_shadow(caster, lamp, x[window], z[window])
+        total = total + (share * open_sky)[..., None] * lamp.colour
+        mirrored = mirrored + (gloss * _glint(canvas, place, x, z))[..., None] * lamp.colour
+    for beam in light.beams:
+        total = total + (beam_light(beam, x, 0.0, z, None) * open_sky)[..., None] * beam.colour
+        facing = max(0.0, -beam.heading[1]) ** 2
+        if facing > 0.1:
+            glint = _glint(canvas, np.array(beam.position, np.float32), x, z)
+            mirrored = mirrored + (facing * 0.6 * gloss * glint)[..., None] * beam.colour
+    return (total, mirrored), cool
+
+
+def _glint(canvas: Canvas, place: Array, x: Array, z: Array) -> Array:
+    """Streak a light leaves on wet ground: how near the half vector between lamp and eye is to the vertical."""
+    lx, ly, lz = place[0] - x, place[1], place[2] - z
+    ll = 1 / np.sqrt(lx * lx + ly * ly + lz * lz)
+    ee = 1 / np.sqrt(x * x + canvas.camera.height**2 + z * z)
+    hx, hy, hz = lx * ll - x * ee, ly * ll + canvas.camera.height * ee, lz * ll - z * ee
+    tilt = (hx * hx + 0.25 * hz * hz) / np.maximum(hy * hy, 1e-6)
+    return 0.012 * np.exp(-tilt / 0.02)
+
+
+def _footprint(canvas: Canvas, corners: Array, first: int) -> tuple[slice, slice] | None:
+    """Ground pixels (rows counted from `first`) around corners (n, 2) in (x, z)."""
+    z = np.maximum(corners[:, 1], 0.8)
+    column = corners[:, 0] / z / canvas.pixel + canvas.columns / 2
+    row = canvas.camera.horizon * canvas.rows + canvas.camera.height / z / canvas.pixel - first
+    r0, r1 = int(max(row.min() - 2, 0)), int(min(row.max() + 3, canvas.rows - first))
+    c0, c1 = int(max(column.min() - 2, 0)), int(min(column.max() + 3, canvas.columns))
+    return (slice(r0, r1), slice(c0, c1)) if r0 < r1 and c0 < c1 else None
+
+
+def building_shade(
+    plan: Plan, weather: Weather, x: Array | float, y: Array | float, z: Array | float
+) -> Array:
+    """Share of the sun that the rows of buildings hide from points of the street (soft at the edges)."""
+    street, (lx, ly, lz) = plan.street, weather.light.towards.tolist()
+    cos, sin = math.cos(street.yaw), math.sin(street.yaw)
+    ls, lw = sin * lx + cos * lz, cos * lx - sin * lz
+    s, w = sin * x + cos * z, cos * x - sin * z + street.offset
+    shade = np.zeros(np.shape(x), np.float32)
+    first, last = float(np.min(s)), float(np.max(s))
+    for block in plan.buildings:
+        drift = block.height / ly * ls
+        if block.w * lw <= 0 or block.s0 > last + max(drift, 0) + 3 or block.s1 < first + min(drift, 0) - 3:
+            continue
+        reach = np.maximum((block.w - w) / np.float32(lw), 0)
+        soft = 0.08 + 0.03 * reach
+        here = overlap(s + reach * ls, block.s0, block.s1, soft)
+        here = here * overlap(y + reach * ly, -9.0, block.height, soft)
+        shade = np.maximum(shade, here * (reach > 0.05))
+    return shade

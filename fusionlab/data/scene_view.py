@@ -1,0 +1,126 @@
+"""The picture being drawn: a level pinhole camera and the layers painted over each other, far to near.
+
+Camera frame in metres: x to the right, y up from the ground, z forward; the camera stands at (0, height, 0).
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fusionlab.data.textures import Array
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Height above the ground (m), focal length and horizon row, both as shares of the picture's height."""
+
+    height: float
+    focal: float
+    horizon: float
+
+
+@dataclass
+class Sprite:
+    """What an object looks like before light falls on it: arrays (h, w), colours (h, w, 3).
+
+    `normal` points out of the surface in the camera frame (z negative: towards the camera); `glow` is light the
+    object gives off itself; `heat` is its infrared radiance.
+    """
+
+    alpha: Array
+    albedo: Array
+    heat: Array
+    normal: Array
+    glow: Array | None = None
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...]) -> "Sprite":
+        normal = np.zeros((*shape, 3), np.float32)
+        normal[..., 2] = -1
+        zeros = np.zeros(shape, np.float32)
+        return cls(zeros, np.zeros((*shape, 3), np.float32), zeros.copy(), normal)
+
+    def crop(self, region: tuple[slice, slice]) -> "Sprite":
+        """The same sprite seen through a window: adding to it adds to the whole."""
+        return Sprite(self.alpha[region], self.albedo[region], self.heat[region], self.normal[region])
+
+    def add(self, alpha: Array, albedo: Array, heat: Array | float, normal: Array | None = None) -> None:
+        """Lays one part over what is there ("over" of Porter and Duff, colours not premultiplied)."""
+        total = alpha + self.alpha * (1 - alpha)
+        share = alpha / np.maximum(total, 1e-6)
+        self.albedo += share[..., None] * (albedo - self.albedo)
+        self.heat += share * (heat - self.heat)
+        if normal is not None:
+            self.normal += share[..., None] * (normal - self.normal)
+        self.alpha[...] = total
+
+
+def within(x: Array, y: Array, left: float, right: float, bottom: float, top: float) -> tuple[slice, slice]:
+    """Pixels of a crop whose plane coordinates (columns x rising, rows y falling) lie in a rectangle."""
+    c0, c1 = np.searchsorted(x[0], (left, right))
+    r0, r1 = np.searchsorted(-y[:, 0], (-top, -bottom))
+    return slice(int(r0), int(r1)), slice(int(c0), int(c1))
+
+
+@dataclass
+class Canvas:
+    """Visible radiance (H, W, 3) and infrared radiance (H, W), both linear; inverse depth; labels; owners."""
+
+    camera: Camera
+    rows: int
+    columns: int
+    radiance: Array = field(init=False)
+    heat: Array = field(init=False)
+    nearness: Array = field(init=False)
+    labels: np.ndarray = field(init=False)
+    owner: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        shape = (self.rows, self.columns)
+        self.radiance = np.zeros((*shape, 3), np.float32)
+        self.heat = np.zeros(shape, np.float32)
+        self.nearness = np.zeros(shape, np.float32)
+        self.labels = np.zeros(shape, np.int64)
+        self.owner = np.zeros(shape, np.int32)
+        self.pixel = 1 / (self.camera.focal * self.rows)  # metres a pixel at a distance of one metre
+        self.dx = ((np.arange(self.columns) + 0.5 - self.columns / 2) * self.pixel).astype(np.float32)
+        self.dy = ((self.camera.horizon * self.rows - np.arange(self.rows) - 0.5) * self.pixel).astype(
+            np.float32
+        )
+
+    def window(
+        self, left: float, right: float, bottom: float, top: float, z: float
+    ) -> tuple[slice, slice] | None:
+        """Pixels covering a rectangle of the plane at depth z, and one more; None when out of sight."""
+        scale = 1 / (self.pixel * z)
+        middle, horizon = self.columns / 2, self.camera.horizon * self.rows
+        c0, c1 = int(np.floor(middle + left * scale)) - 1, int(np.ceil(middle + right * scale)) + 1
+        r0 = int(np.floor(horizon - (top - self.camera.height) * scale)) - 1
+        r1 = int(np.ceil(horizon - (bottom - self.camera.height) * scale)) + 1
+        c0, c1, r0, r1 = max(c0, 0), min(c1, self.columns), max(r0, 0), min(r1, self.rows)
+        return (slice(r0, r1), slice(c0, c1)) if r0 < r1 and c0 < c1 else None
+
+    def plane(self, region: tuple[slice, slice], x: float, z: float) -> tuple[Array, Array]:
+        """Coordinates (right of x, up from the ground) of the pixels of a region on the plane at depth z."""
+        across = self.dx[region[1]] * np.float32(z) - np.float32(x)
+        up = self.dy[region[0]] * np.float32(z) + np.float32(self.camera.height)
+        shape = (len(up), len(across))
+        return np.broadcast_to(across, shape), np.broadcast_to(up[:, None], shape)
+
+    def paint(
+        self,
+        region: tuple[slice, slice],
+        alpha: Array,
+        radiance: Array,
+        heat: Array | float,
+        z: Array | float,
+        label: int = 0,
+        owner: int = 0,
+    ) -> None:
+        """Lays a layer over a region; pixels it covers by half or more take its label and owner."""
+        self.radiance[region] += alpha[..., None] * (radiance - self.radiance[region])
+        self.heat[region] += alpha * (heat - self.heat[region])
+        self.nearness[region] += alpha * (np.float32(1) / z - self.nearness[region])
+        solid = alpha >= 0.5
+        self.labels[region][solid] = label
+        self.owner[region][solid] = owner

@@ -1,0 +1,148 @@
+"""What `fusionlab doctor` finds: versions, device, data sets and weights, and how to get what is missing."""
+
+import csv
+import importlib
+import os
+import platform
+from collections import Counter
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from fusionlab import __version__, paths
+from fusionlab.errors import UserError
+
+# Distribution -> module, where the names differ.
+CORE = ("torch", "numpy", "scipy", "pillow", "safetensors", "typer", "tqdm")
+MODULES = {"pillow": "PIL"}
+COURSE = (
+    *("ipykernel", "ipywidgets", "jupyterlab", "latex2mathml", "matplotlib"),
+    *("nbclient", "nbconvert", "nbformat", "papermill"),
+)
+
+
+@dataclass
+class Findings:
+    """Lines to print, remedies for what is missing, and whether the package can work at all."""
+
+    lines: list[str] = field(default_factory=list)
+    remedies: list[str] = field(default_factory=list)
+    usable: bool = True
+
+    def add(self, topic: str, text: str) -> None:
+        self.lines.append(f"{topic:<9} {text}")
+
+    def text(self) -> str:
+        """The whole report."""
+        verdict = "to get what is missing:" if self.remedies else "nothing is missing"
+        return "\n".join([*self.lines, "", verdict, *(f"  - {remedy}" for remedy in self.remedies)])
+
+
+def examine() -> Findings:
+    """Looks at everything; imports the core packages and torchvision, and says why one does not import."""
+    findings = Findings()
+    system = f"{platform.system()} {platform.machine()}"
+    findings.add("fusionlab", f"{__version__}, python {platform.python_version()} on {system}")
+    _packages(findings)
+    _device(findings)
+    _data(findings)
+    _weights(findings)
+    return findings
+
+
+def fault(module: str) -> str | None:
+    """Why a module cannot be imported, None where it can. A broken package may raise any exception."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _packages(findings: Findings) -> None:
+    for name in CORE:
+        cause = fault(MODULES.get(name, name))
+        findings.add("core", _package(name, cause))
+        if cause:
+            findings.usable = False
+            findings.remedies.append(f"{name}: pip install {name}")
+    for name in COURSE:
+        findings.add("course", _package(name))
+    if any(_version(name) is None for name in COURSE):
+        findings.remedies.append("notebooks: pip install 'fusionlab-course[course]'")
+    # Neither is needed to fuse: LPIPS is computed here from the weights that the lpips wheel carries.
+    findings.add("optional", _package("lpips"))
+    findings.add(
+        "optional", _package("torchvision", fault("torchvision") if _version("torchvision") else None)
+    )
+    if _version("lpips") is None:
+        findings.remedies.append(
+            "LPIPS: pip install --no-deps lpips (what it depends on would replace torch)"
+        )
+
+
+def _package(name: str, cause: str | None = None) -> str:
+    return f"{name} {_version(name) or 'absent'}" + (f", does not import ({cause})" if cause else "")
+
+
+def _device(findings: Findings) -> None:
+    if fault("torch"):
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        findings.add("device", f"cuda: {torch.cuda.get_device_name(0)}, {memory:.0f} GiB")
+    else:
+        findings.add("device", f"cpu, {torch.get_num_threads()} threads; no CUDA device is visible to torch")
+
+
+def _data(findings: Findings) -> None:
+    roots = [paths.cache()]
+    try:
+        mirror = paths.mirror()
+    except UserError as error:
+        mirror = None
+        findings.remedies.append(str(error))
+    if mirror:
+        roots.append(mirror)
+    findings.add("data", "registered sets: looked for in " + " and ".join(map(str, roots)))
+    findings.add("data", "scenes: always there (synthetic)")
+    # Read plainly, because fusionlab.data.sources needs torch and a doctor must work without.
+    with (Path(__file__).parent / "data" / "registry.csv").open(newline="", encoding="utf-8") as stream:
+        files = [(row["dataset"], row["path"]) for row in csv.DictReader(stream)]
+    registered = Counter(dataset for dataset, _ in files)
+    found = Counter(dataset for dataset, path in files if any((root / path).is_file() for root in roots))
+    for dataset, count in sorted(registered.items()):
+        findings.add("data", f"{dataset}: {found[dataset]} of {count} registered files")
+    incomplete = [dataset for dataset in sorted(registered) if found[dataset] < registered[dataset]]
+    if incomplete:
+        findings.remedies.append(
+            f"{', '.join(incomplete)}: data/README.md names the sources; lay the files out like "
+            "fusionlab/data/registry.csv and set FUSIONLAB_MIRROR to that folder"
+        )
+
+
+def _weights(findings: Findings) -> None:
+    folders = os.environ.get("FUSIONLAB_WEIGHTS", "")
+    findings.add(
+        "weights", f"official ones: looked for in {folders or 'no folder, FUSIONLAB_WEIGHTS is not set'}"
+    )
+    if not findings.usable:
+        return
+    from fusionlab.methods import NETWORKS, describe, load
+
+    for name, recipe in NETWORKS.items():
+        for source in ("ours", "official") if recipe.ours else ("official",):
+            try:
+                findings.add("weights", describe(load(name, source)))
+            except UserError as error:
+                findings.add("weights", f"{name}, weights {source}: absent")
+                findings.remedies.append(str(error))

@@ -1,0 +1,40 @@
+"""What a notebook puts side by side: numbers as a paper prints them, and promoted records of full runs."""
+
+import csv
+
+from fusionlab import paths
+from fusionlab.errors import UserError
+from fusionlab.lab import records
+
+
+def printed(paper: str, table: str, dataset: str, method: str) -> dict[str, float]:
+    """One printed row, metric -> value; raises UserError where the paper's table has no such row."""
+    with paths.asset(f"papers/{paper}.csv").open(newline="", encoding="utf-8") as file:
+        cells = [
+            cell for cell in csv.DictReader(file) if cell["table"] == table and cell["dataset"] == dataset
+        ]
+    row = {cell["metric"]: float(cell["value"]) for cell in cells if cell["method"] == method}
+    if not row:
+        known = ", ".join(dict.fromkeys(cell["method"] for cell in cells)) or "nothing of this name"
+        raise UserError(f"{paper} {table} has no row {method!r} for {dataset!r}; it has {known}")
+    return row
+
+
+def recorded(target: str, data: str) -> list[dict[str, str | float]]:
+    """Promoted records of a target on one data set, a dict a row: {"row": ..., metric: value, ...}.
+
+    Raises UserError where nothing was promoted yet, or where two profiles or seeds would be mixed up.
+    """
+    found = records.read(paths.asset(f"figures/{target.split('/')[0]}/records.csv"))
+    found = [record for record in found if record.target == target and record.data == data]
+    if not found:
+        raise UserError(f"no record of {target} on {data}; run `fusionlab reproduce {target}`, then promote")
+    rows: dict[str, dict[str, str | float]] = {}
+    for record in found:
+        row = rows.setdefault(record.row, {"row": record.row})
+        if record.metric in row:
+            raise UserError(
+                f"{target} {record.row} has more than one {record.metric} on {data}; choose a profile"
+            )
+        row[record.metric] = record.value
+    return list(rows.values())

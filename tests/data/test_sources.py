@@ -1,0 +1,190 @@
+"""The registry, and registered datasets read from a local copy."""
+
+import csv
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fusionlab.data import open_pairs, sources
+from fusionlab.data.pair import luminance
+from fusionlab.data.sources import load_registry, open_source, read_photos, registry
+from fusionlab.errors import UserError
+
+HEADER = "dataset,split,role,pair,path,bytes,sha256,source,licence"
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch) -> Path:
+    """A mirror and a registry of two small pairs of 'm3fd'; the cache is empty."""
+    lines = [HEADER]
+    for pair, split in (("1", "one"), ("2", "two")):
+        for role in ("ir", "vis"):
+            path = tmp_path / "mirror" / "m3fd" / role / f"{pair}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((4, 6), 40 * int(pair) + len(role), np.uint8)).save(path)
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            lines.append(
+                f"m3fd,{split},{role},{pair},m3fd/{role}/{pair}.png,{path.stat().st_size},{sha256},s,l"
+            )
+    (tmp_path / "registry.csv").write_text("\n".join(lines) + "\n")
+    files = load_registry(tmp_path / "registry.csv")
+    monkeypatch.setattr(sources, "registry", lambda: files)
+    monkeypatch.setenv("FUSIONLAB_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setenv("FUSIONLAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "mirror"
+
+
+def test_splits_and_names(mirror):
+    pairs = open_source("m3fd")
+    assert (pairs.data, pairs.split, pairs.names, pairs.caption) == (
+        "m3fd",
+        "all",
+        ("1", "2"),
+        "m3fd, 2 pairs",
+    )
+    assert open_source("m3fd", "two").names == ("2",)
+    assert open_pairs("m3fd", n=1).names == ("1",)
+    assert (pairs[1].ir * 255).unique().tolist() == [82]
+    assert (pairs[1].vi * 255).unique().tolist() == [83]
+
+
+def test_cache_comes_before_the_mirror(mirror):
+    cached = mirror.parent / "cache" / "m3fd" / "ir" / "1.png"
+    cached.parent.mkdir(parents=True)
+    (mirror / "m3fd" / "ir" / "1.png").replace(cached)
+    assert open_source("m3fd")[0].name == "1"
+    cached.write_bytes(b"other")
+    with pytest.raises(
+        UserError, match=r"cache.m3fd.ir.1.png has 5 bytes, registered are \d+; fetch it again"
+    ):
+        open_source("m3fd")[0]
+
+
+def test_changed_file_of_equal_size_is_refused(mirror):
+    path = mirror / "m3fd" / "vis" / "2.png"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    pairs = open_source("m3fd")
+    assert pairs[1].name == "2"
+    path.write_bytes(data)
+    assert pairs[0].name == "1"
+    with pytest.raises(
+        UserError, match=r"2.png differs from the registered file \(SHA-256\); fetch it again"
+    ):
+        pairs[1]
+
+
+def test_missing_files_are_named_with_the_remedy(mirror, monkeypatch):
+    (mirror / "m3fd" / "vis" / "2.png").unlink()
+    assert open_source("m3fd", "one").names == ("1",)
+    message = (
+        r"1 of 4 files of m3fd \(m3fd/vis/2.png first\) are not in .*mirror; set FUSIONLAB_MIRROR to a folder"
+    )
+    with pytest.raises(UserError, match=message):
+        open_source("m3fd")
+    monkeypatch.delenv("FUSIONLAB_MIRROR")
+    with pytest.raises(UserError, match=r"4 of 4 files of m3fd .*cache; .* or give a folder of your own"):
+        open_source("m3fd")
+
+
+def test_unknown_names(mirror):
+    with pytest.raises(UserError, match="m3fd has no split 'test'; use one of one, two"):
+        open_source("m3fd", "test")
+    with pytest.raises(UserError, match="no dataset 'kaist' is registered; use one of harvard, .*, tno"):
+        open_source("kaist")
+    with pytest.raises(UserError, match="m3fd has no pair 3; its names run from 1 to 2"):
+        open_source("m3fd").read("3")
+
+
+@pytest.mark.parametrize("path", ["/etc/x.png", "../x.png", "tno/../../x.png", "tno\\..\\x.png", "C:/x.png"])
+def test_registry_may_not_leave_the_data_folder(path, tmp_path):
+    (tmp_path / "bad.csv").write_text(f"{HEADER}\ntno,test25,ir,01,{path},1,{'0' * 64},s,l\n")
+    with pytest.raises(UserError, match=r"bad.csv: .* leaves the data folder; correct this row"):
+        load_registry(tmp_path / "bad.csv")
+
+
+# --- the shipped registry and the real data ---
+
+
+def test_shipped_registry_is_whole():
+    files = registry()
+    assert len({file.path for file in files}) == len(files) == 727
+    assert {file.dataset for file in files} == {*sources.TOTALS, sources.PHOTOS}
+    for file in files:
+        assert len(file.sha256) == 64
+        assert file.bytes > 0
+        assert all([file.source, file.licence, file.path.startswith(file.dataset + "/")])
+    for name in sources.TOTALS:
+        pairs = [file for file in files if file.dataset == name and file.role != "boxes"]
+        ir = sorted((file.split, file.pair) for file in pairs if file.role in sources.IR_ROLES)
+        vi = sorted((file.split, file.pair) for file in pairs if file.role in sources.VI_ROLES)
+        assert ir == vi
+        assert len({pair for _, pair in ir}) == len(ir)
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "caption"),
+    [
+        ("tno", None, "tno, 42 of 42 pairs"),
+        ("tno", "test25", "tno, 25 of 42 pairs"),
+        ("tno", "extra17", "tno, 17 of 42 pairs"),
+        ("roadscene", "train", "roadscene, 150 of 221 pairs"),
+        ("roadscene", "val", "roadscene, 21 of 221 pairs"),
+        ("roadscene", "test", "roadscene, 50 of 221 pairs"),
+        ("msrs", "test", "msrs, 15 of 1444 pairs"),
+        ("llvip", None, "llvip, 13 of 15488 pairs"),
+        ("m3fd", "sample", "m3fd, 3 pairs"),
+        ("harvard", None, "harvard, 30 of 136 pairs"),
+        ("harvard", "mri_pet", "harvard, 10 of 136 pairs"),
+    ],
+)
+def test_captions(shared, name, split, caption):
+    pairs = open_source(name, split)
+    assert pairs.caption == caption
+    assert list(pairs.names) == sorted(pairs.names)
+
+
+@pytest.mark.parametrize(("name", "split"), [("tno", None), ("roadscene", "test")])
+def test_every_real_pair_agrees_with_the_manifest_and_pillow(shared, name, split):
+    with open(shared / "data" / "manifest.csv", newline="") as stream:
+        rows = {(r["pair_id"], r["role"]): r for r in csv.DictReader(stream) if r["dataset"] == name}
+    pairs = open_source(name, split)
+    for pair in pairs:
+        for role, ours in (("ir", pair.ir), ("vis", pair.vi)):
+            row = rows[pair.name, role]
+            assert ours.shape == (1, 1, int(row["height"]), int(row["width"]))
+            grey = np.asarray(Image.open(shared / "data" / row["path"]).convert("L"), dtype=float)
+            assert np.abs(grey - (ours[0, 0].double().numpy() * 255).round()).max() <= 1
+        assert (pair.chroma is None) == (name == "tno")
+        if pair.chroma is not None:
+            visible = np.asarray(Image.open(shared / "data" / rows[pair.name, "vis"]["path"]), dtype=float)
+            joined = pair.colour(pair.vi)[0].permute(1, 2, 0).double().numpy() * 255
+            assert np.abs(joined - visible).max() < 0.01
+
+
+def test_medical_pairs_have_mri_as_visible_and_the_colour_of_the_other(shared):
+    for split, coloured in (("mri_ct", False), ("mri_pet", True), ("mri_spect", True)):
+        pair = open_source("harvard", split)[0]
+        other, number = split.split("_")[1], pair.name.split("_")[2]
+        folder = shared / "data" / "harvard" / split
+        mri = np.asarray(Image.open(folder / "mri" / f"{number}.png").convert("L"), dtype=float)
+        rgb = np.asarray(Image.open(folder / other / f"{number}.png").convert("RGB"), dtype=float)
+        assert np.abs(pair.vi[0, 0].double().numpy() * 255 - mri).max() <= 0.5
+        assert (pair.chroma is not None) == coloured
+        if coloured:
+            joined = pair.colour(pair.ir)[0].permute(1, 2, 0).double().numpy() * 255
+            assert np.abs(joined - rgb).max() < 0.01
+
+
+def test_one_pair_of_every_other_set_and_the_photographs(shared):
+    for name, size in (("msrs", (480, 640)), ("llvip", (1024, 1280)), ("m3fd", (768, 1024))):
+        pair = open_source(name)[0]
+        assert pair.ir.shape[-2:] == size
+        assert pair.chroma is not None
+    photos = read_photos("val")
+    assert len(photos) == 8
+    assert all(photo.shape[1] == 3 and sorted(photo.shape[-2:]) == [321, 481] for photo in photos)
+    assert all(0 < luminance(photo).mean() < 1 for photo in photos)

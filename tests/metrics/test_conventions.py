@@ -1,0 +1,95 @@
+"""Both conventions as a whole: batches, and the recorded scores of RoadScene pairs under `mmdrfuse`."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fusionlab.metrics import CONVENTIONS, evaluate
+from fusionlab.metrics.conventions import Variant
+
+VARIANTS = [
+    pytest.param(variant, id=f"{convention.name}-{metric}")
+    for convention in CONVENTIONS.values()
+    for metric, variant in convention.variants.items()
+]
+COLUMNS = {"EN": "EN", "SD": "SD", "MI": "MI_nat", "VIF": "VIF", "Qabf": "Qabf", "SSIM": "SSIM2"}
+PAIRS = ("FLIR_00211.jpg", "FLIR_05064.jpg", "FLIR_06570.jpg", "FLIR_08248.jpg")
+
+
+def batch(height: int = 48, width: int = 57) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return list(torch.randint(0, 256, (3, 4, 1, height, width), generator=generator).double())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_batch_equals_single_images_in_any_order(variant: Variant) -> None:
+    x = batch()
+    whole = variant.function(*x)
+    singles = torch.cat([variant.function(*(image[i : i + 1] for image in x)) for i in range(4)])
+    order = torch.tensor([2, 0, 3, 1])
+    assert whole.shape == (4,)
+    assert whole.dtype == torch.float64
+    torch.testing.assert_close(whole, singles, rtol=1e-13, atol=0)
+    torch.testing.assert_close(
+        variant.function(*(image[order] for image in x)), whole[order], rtol=1e-13, atol=0
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_smallest_side_is_the_smallest_that_has_a_value(variant: Variant) -> None:
+    assert variant.function(*batch(variant.side, variant.side + 3)).isfinite().all()
+
+
+def grey(path: Path) -> np.ndarray:
+    return np.array(Image.open(path).convert("L"))
+
+
+def roadscene(shared: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    folder = shared / "data" / "roadscene"
+    return grey(folder / "ir" / name), grey(folder / "vis" / name)
+
+
+def stretched(image: np.ndarray) -> np.ndarray:
+    low, high = image.min(), image.max()
+    return np.floor((image - low) * 255 / (high - low) + 0.5).astype(np.uint8)
+
+
+def close(scores: Mapping[str, str | float], row: dict[str, str], rel: float) -> bool:
+    return all(
+        scores[metric] == pytest.approx(float(row[column]), rel=rel) for metric, column in COLUMNS.items()
+    )
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_recorded_roadscene_pairs(shared: Path, name: str) -> None:
+    """Baselines on whole pairs, as an independent program scored and printed them to five decimals."""
+    with (shared / "official" / "mmdrfuse" / "roadscene50_per_image.csv").open(newline="") as file:
+        recorded = {(row["what"], row["save"]): row for row in csv.DictReader(file) if row["file"] == name}
+    ir, vi = roadscene(shared, name)
+    mean = (ir / 255 + vi / 255) / 2
+    fused = {"max": np.maximum(ir, vi), "mean": np.floor(mean * 255 + 0.5).astype(np.uint8)}
+    for what, image in fused.items():
+        row = recorded[what, "clip"]
+        scores = evaluate(ir, vi, image, "mmdrfuse").rows[0]
+        assert close(scores, row, rel=2e-5), (what, scores)
+        mi_bits = evaluate(ir, vi, image, "reference", metrics=["MI"]).rows[0]["MI"]
+        assert mi_bits == pytest.approx(float(row["MI_bit"]), rel=2e-5)
+    # Ties of the stretch fall either way with the float type, so single pixels differ by one level.
+    scores = evaluate(ir, vi, stretched(mean), "mmdrfuse").rows[0]
+    assert close(scores, recorded["mean", "stretch"], rel=1e-3), scores
+
+
+def test_recorded_means_of_copied_infrared(shared: Path) -> None:
+    """Copying the infrared image, mean of 50 RoadScene pairs: the scores reward the copy."""
+    folder = shared / "official" / "mmdrfuse"
+    with (folder / "measured_rows.csv").open(newline="") as file:
+        row = next(r for r in csv.DictReader(file) if (r["set"], r["what"]) == ("RoadScene", "ir"))
+    pairs = [roadscene(shared, f"{name}.jpg") for name in (folder / "roadscene50.txt").read_text().split()]
+    ir, vi = zip(*pairs, strict=True)
+    assert close(evaluate(ir, vi, ir, "mmdrfuse").mean(), row, rel=1e-4)

@@ -1,0 +1,338 @@
+"""The commands as a user meets them: on files, in a process where imports and exit codes count."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import fusionlab
+from fusionlab import cli, doctor, paths, targets, verify
+from fusionlab.data.pair import luminance, read_image, to_uint8, write_image
+from fusionlab.data.scenes import scene
+from fusionlab.lab.records import FIELDS, Record, read, write
+from fusionlab.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+
+
+def shell(
+    *arguments: object, python: tuple[str, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs `fusionlab ARGUMENTS` in a new process."""
+    return subprocess.run(
+        [sys.executable, *python, "-m", "fusionlab.cli", *map(str, arguments)],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six names, of which three are whole pairs of different or odd sizes; day is grey, the others colour."""
+    root = tmp_path_factory.mktemp("folders")
+    for name, height, width in (("day", 64, 80), ("fog", 61, 47), ("night", 61, 75), ("uneven", 48, 64)):
+        pair = scene(1, height, width, condition="day" if name == "uneven" else name)
+        rgb = pair.vi if name == "day" else pair.colour(pair.vi)
+        write_image(pair.ir, root / "ir" / f"{name}.png")
+        write_image(rgb, root / "vis" / f"{name}.{'bmp' if name == 'fog' else 'png'}")
+    write_image(scene(1, 48, 60).vi, root / "vis" / "uneven.png")
+    shutil.copy(root / "vis" / "day.png", root / "vis" / "alone.png")
+    shutil.copy(root / "vis" / "day.png", root / "vis" / "damaged.png")
+    (root / "ir" / "damaged.png").write_bytes((root / "ir" / "day.png").read_bytes()[:99])
+    (root / "ir" / "Thumbs.db").write_bytes(b"no image")
+    return root
+
+
+def test_help_and_version_answer_without_torch() -> None:
+    shown = shell("--help", python=("-X", "importtime"))
+    assert shown.returncode == 0
+    assert all(f"  {name} " in shown.stdout for name in ("fuse", "evaluate", "run", "reproduce", "doctor"))
+    assert "fusionlab fuse ir.png vi.png -o fused.png" in shown.stdout
+    loaded = {line.split("|")[-1].strip() for line in shown.stderr.splitlines()}
+    assert "typer" in loaded
+    assert not loaded & {"torch", "numpy", "PIL", "matplotlib"}
+    version = shell("--version")
+    assert (version.returncode, version.stdout) == (0, f"fusionlab {fusionlab.__version__}\n")
+
+
+def test_fuse_two_files_keeps_size_and_colour(folders: Path, tmp_path: Path) -> None:
+    ir, vi, out = folders / "ir" / "night.png", folders / "vis" / "night.png", tmp_path / "new" / "fused.tif"
+    done = shell("fuse", ir, vi, "-o", out, "--method", "average", python=("-X", "importtime"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"1 of 1 fused into {out}\n"
+    assert "average (no weights)" in done.stderr
+    loaded = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "torch" in loaded
+    assert not loaded & {"scipy.signal", "matplotlib", "torchvision", "lpips", "pandas"}
+    # The same by hand: BT.601 luminance averaged, rounded to 8 bits, and the chroma of the visible image.
+    hot, rgb, fused = (np.asarray(Image.open(path), dtype=float) for path in (ir, vi, out))
+    y = rgb @ [0.299, 0.587, 0.114]
+    blue, red = (rgb[..., 2] - y) / 1.772, (rgb[..., 0] - y) / 1.402
+    mean = np.floor((hot + y) / 2 + 0.5)
+    green = (mean - 0.299 * (mean + 1.402 * red) - 0.114 * (mean + 1.772 * blue)) / 0.587
+    expected = np.stack([mean + 1.402 * red, green, mean + 1.772 * blue], axis=-1).clip(0, 255)
+    assert np.ptp(rgb, axis=-1).max() > 30, "the test needs a colourful image"
+    assert fused.shape == rgb.shape == (61, 75, 3)
+    assert (
+        np.abs(fused - expected).max() <= 1.6
+    )  # one level for a tie in the luminance, the rest for rounding
+
+
+def test_folders_are_fused_and_scored_past_bad_pairs(folders: Path, tmp_path: Path) -> None:
+    ir, vi, out = folders / "ir", folders / "vis", tmp_path / "fused"
+    done = shell("fuse", ir, vi, "-o", out, "--method", "laplacian")
+    assert done.returncode == 1
+    assert done.stdout == f"3 of 6 fused into {out}\n"
+    assert "Traceback" not in done.stderr
+    assert "fusing: 100%" in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert [line.split(":")[1].strip() for line in errors] == ["alone", "damaged", "uneven"]
+    assert str(ir) in errors[0]
+    assert str(ir / "damaged.png") in errors[1]
+    assert "64x48 and 60x48" in errors[2]
+    sizes = {path.name: Image.open(path) for path in out.iterdir()}
+    assert {name: (image.size, image.mode) for name, image in sizes.items()} == {
+        "day.png": ((80, 64), "L"),
+        "fog.png": ((47, 61), "RGB"),
+        "night.png": ((75, 61), "RGB"),
+    }
+
+    (out / "fog.png").write_bytes(b"broken")
+    files = ("--csv", tmp_path / "o" / "scores.csv", "--markdown", tmp_path / "scores.md")
+    scored = shell("evaluate", ir, vi, out, "--convention", "reference", "--metrics", "EN,SD,SSIM", *files)
+    assert scored.returncode == 1
+    assert "Traceback" not in scored.stderr
+    assert f"error: fog: {out / 'fog.png'}" in scored.stderr
+    names = ["day", "night"]
+    triples = [
+        [to_uint8(luminance(read_image(folder / f"{name}.png"))) for name in names]
+        for folder in (ir, vi, out)
+    ]
+    expected = fusionlab.evaluate(*triples, convention="reference", metrics=["EN", "SD", "SSIM"], names=names)
+    assert (tmp_path / "o" / "scores.csv").read_text("utf-8") == expected.csv()
+    assert (tmp_path / "scores.md").read_text("utf-8") == expected.markdown()
+    table = {line.split()[0]: line.split()[1:] for line in scored.stdout.splitlines()[:-1]}
+    assert list(table) == ["metric", "EN", "SD", "SSIM"]
+    for metric in ("EN", "SD", "SSIM"):
+        assert table[metric] == [
+            "higher",
+            f"{expected.mean()[metric]:.4f}",
+            f"{expected.spread()[metric]:.4f}",
+        ]
+    assert scored.stdout.splitlines()[-1] == "2 of 6 scored, convention reference"
+
+
+def test_two_real_pairs_give_the_released_pictures(shared: Path, tmp_path: Path) -> None:
+    for name in ("tno_01_256x256", "tno_35_256x256"):
+        for role in ("ir", "vis"):
+            (tmp_path / role).mkdir(exist_ok=True)
+            shutil.copy(
+                shared / "official" / "mmdrfuse" / "pairs" / name / f"{role}.png",
+                tmp_path / role / f"{name}.png",
+            )
+    choice = ("--weights", "official", "--save", "stretch", "--device", "cpu")
+    done = shell("fuse", tmp_path / "ir", tmp_path / "vis", "-o", tmp_path / "fused", *choice)
+    assert (done.returncode, done.stdout) == (0, f"2 of 2 fused into {tmp_path / 'fused'}\n")
+    assert "mmdrfuse, weights official, sha256 b541cbab67c0" in done.stderr
+    for name in ("tno_01_256x256", "tno_35_256x256"):
+        folder = shared / "official" / "mmdrfuse" / "pairs" / name
+        released = np.asarray(Image.open(folder / "student_official.png"), dtype=int)
+        fused = np.asarray(Image.open(tmp_path / "fused" / f"{name}.png"), dtype=int)
+        assert np.abs(fused - released).max() <= 1
+        assert np.mean(fused != released) < 1e-3
+
+
+MISTAKES = {
+    "missing file": (["fuse", "{r}/nope.png", "{r}/vis/day.png", "-o", "x.png"], "nope.png does not exist"),
+    "file beside folder": (["fuse", "{r}/ir/day.png", "{r}/vis", "-o", "x"], "only files or only folders"),
+    "empty folder": (["fuse", "{r}/empty", "{r}/empty", "-o", "x"], "there are no PNG"),
+    "output over input": (
+        ["fuse", "{r}/ir/day.png", "{r}/vis/day.png", "-o", "{r}/ir/day.png"],
+        "is one of the input",
+    ),
+    "output is input folder": (["fuse", "{r}/ir", "{r}/vis", "-o", "{r}/vis"], "name another folder"),
+    "unknown format": (["fuse", "{r}/ir/day.png", "{r}/vis/day.png", "-o", "x.gif"], ".png, .jpg"),
+    "unknown method": (["fuse", "{r}/ir", "{r}/vis", "-o", "x", "--method", "foo"], "laplacian, mmdrfuse"),
+    "missing weights": (
+        ["fuse", "a", "b", "-o", "x", "--method", "mmdrfuse", "--weights", "no.bin"],
+        "no.bin",
+    ),
+    "unknown convention": (["evaluate", "a", "b", "c", "--convention", "foo"], "known: reference, mmdrfuse"),
+    "unknown metric": (
+        ["evaluate", "a", "b", "c", "--convention", "reference", "--metrics", "EN,foo"],
+        "EN, SD",
+    ),
+    "unknown target": (["reproduce", "foo/table1"], "mmdrfuse/table5"),
+    "no notebooks": (["run", "--notebooks", "{r}/ir"], "no notebooks in"),
+    "unknown notebook": (["run", "99", "--notebooks", "{r}/ir"], "are called 99"),
+    "no run": (["report", "{r}/nope"], "is no run folder"),
+    "no records": (["promote", "{r}/ir"], "records.csv"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake_is_one_line_and_exit_code_1(
+    mistake: str, folders: Path, tmp_path: Path, monkeypatch
+) -> None:
+    (folders / "empty").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    arguments, message = MISTAKES[mistake]
+    method = [] if "--method" in arguments or arguments[0] != "fuse" else ["--method", "average"]
+    before = {path: path.read_bytes() for path in folders.rglob("*.*")}
+    result = CliRunner().invoke(cli.app, [part.format(r=folders) for part in arguments] + method)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert message in line
+    assert {path: path.read_bytes() for path in folders.rglob("*.*")} == before
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_usage_errors_exit_with_2_and_an_interrupt_with_130(folders: Path, monkeypatch) -> None:
+    runner = CliRunner()
+    assert runner.invoke(cli.app, ["evaluate", "a", "b", "c"]).exit_code == 2  # no convention is assumed
+    assert runner.invoke(cli.app, ["fuse", "a", "b", "-o", "c", "--save", "foo"]).exit_code == 2
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fusionlab.batch.open_pair", interrupted)
+    pair = [str(folders / role / "day.png") for role in ("ir", "vis")]
+    result = runner.invoke(cli.app, ["fuse", *pair, "-o", "x.png", "--method", "average"])
+    assert result.exit_code == 130
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(doctor, "examine", broken)
+    result = CliRunner().invoke(cli.app, ["doctor"])
+    assert isinstance(result.exception, RuntimeError)
+
+
+def test_help_names_every_method() -> None:
+    shown = (
+        CliRunner()
+        .invoke(cli.app, ["fuse", "--help"], env={"COLUMNS": "300", "TERMINAL_WIDTH": "300"})
+        .stdout
+    )
+    assert all(method in " ".join(shown.split()).replace("- ", "-") for method in METHODS)
+
+
+def test_doctor_names_causes_and_remedies(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    (broken / "torchvision").mkdir(parents=True)
+    (broken / "torchvision" / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms')")
+    (broken / "torchvision-9.dist-info").mkdir()
+    (broken / "torchvision-9.dist-info" / "METADATA").write_text("Name: torchvision\nVersion: 9\n")
+    empty = {"FUSIONLAB_WEIGHTS": "", "FUSIONLAB_CACHE": str(tmp_path / "cache"), "FUSIONLAB_MIRROR": ""}
+    path = os.pathsep.join([str(broken), str(ROOT)])
+    found = shell("doctor", **empty, PYTHONPATH=path)
+    assert found.returncode == 0, found.stderr
+    assert "torchvision 9, does not import (RuntimeError: operator torchvision::nms)" in found.stdout
+    assert "tno: 0 of 84 registered files" in found.stdout
+    assert "set FUSIONLAB_MIRROR" in found.stdout
+    assert "mmdrfuse, weights official: absent" in found.stdout
+
+    (broken / "torch").mkdir()
+    (broken / "torch" / "__init__.py").write_text("raise OSError('libcudart.so')")
+    (tmp_path / "cache" / "tno" / "ir").mkdir(parents=True)
+    (tmp_path / "cache" / "tno" / "ir" / "01.png").touch()
+    lost = shell("doctor", **empty, PYTHONPATH=path)
+    assert lost.returncode == 1
+    assert "does not import (OSError: libcudart.so)" in lost.stdout
+    assert "torch: pip install torch" in lost.stdout
+    assert "tno: 1 of 84 registered files" in lost.stdout
+    assert "Traceback" not in lost.stderr
+
+
+def test_doctor_knows_the_packages_of_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    for known, wanted in (
+        (doctor.CORE, project["dependencies"]),
+        (doctor.COURSE, project["optional-dependencies"]["course"]),
+    ):
+        assert sorted(known) == sorted(requirement.split(">=")[0] for requirement in wanted)
+
+
+def made(value: float, row: str = "a", unit: str = "bits", **changes: object) -> Record:
+    text = dict.fromkeys(FIELDS, "x")
+    record = Record(**{**text, "target": "demo/table1", "value": value, "seed": 7, "weights": "none"})
+    return dataclasses.replace(record, row=row, unit=unit, profile="smoke", data="scenes", **changes)
+
+
+def test_reproduce_promote_and_verify(tmp_path: Path, monkeypatch) -> None:
+    def table1(row, profile, data, seed, run):
+        assert (profile, data, seed) == ("smoke", "scenes", 7)
+        yield made(1.25, device="cpu")
+        yield made(2.5, row="b")
+        yield made(3.0, row="time", unit="ms")
+
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    monkeypatch.setenv("FUSIONLAB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setitem(targets.TARGETS, "demo/table1", table1)
+    monkeypatch.setattr(paths, "asset", lambda relative: tmp_path / relative)
+    monkeypatch.setattr(verify, "asset", paths.asset)
+    runner = CliRunner()
+
+    assert "demo/table1" in runner.invoke(cli.app, ["reproduce", "--list"]).stdout.splitlines()
+    unknown = runner.invoke(cli.app, ["reproduce", "demo/table1", "--verify"])
+    assert (unknown.exit_code, "promoted" in unknown.stderr) == (1, True)
+
+    settings = ["--profile", "smoke", "--data", "scenes", "--seed", "7"]
+    first = runner.invoke(cli.app, ["reproduce", "demo/table1", *settings])
+    assert first.exit_code == 0, first.output
+    rows = first.stdout.splitlines()
+    assert rows[0] == "a x 1.25 bits"
+    run = Path(rows[-1]).parent
+    assert [record.value for record in read(Path(rows[-1]))] == [1.25, 2.5, 3.0]
+    assert runner.invoke(cli.app, ["promote", str(run)]).stdout == f"{figures / 'demo' / 'records.csv'}\n"
+
+    confirmed = runner.invoke(cli.app, ["reproduce", "demo/table1", "--verify"])
+    assert confirmed.exit_code == 0, confirmed.output
+    assert "2 of 2 confirmed" in confirmed.stdout  # times are not compared
+
+    # Another device confirms the same number; another value, or a row that no longer comes out, does not.
+    promoted = [made(1.25, device="gpu"), made(2.6, row="b"), made(4.0, row="gone")]
+    write(figures / "demo" / "records.csv", promoted)
+    refuted = runner.invoke(cli.app, ["reproduce", "demo/table1", "--verify"])
+    assert refuted.exit_code == 1
+    verdicts = refuted.stdout.splitlines()
+    assert ["confirmed" in verdicts[0], "DIFFERS" in verdicts[1], "NOT RECOMPUTED" in verdicts[2]] == [
+        True
+    ] * 3
+    assert verdicts[3] == "1 of 3 confirmed"
+    assert runner.invoke(cli.app, ["reproduce", "demo/table1", "--verify", "--row", "a"]).exit_code == 0
+
+
+def test_run_executes_notebooks_and_reports(tmp_path: Path, monkeypatch) -> None:
+    for name, source in (("00_good", "print(6 * 7)"), ("01_bad", "1 / 0"), ("02_other", "1 / 0")):
+        cells = [nbformat.v4.new_code_cell(source)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+    monkeypatch.setenv("FUSIONLAB_RUNS", str(tmp_path / "runs"))
+    arguments = ["run", "01", "00_good", "--notebooks", str(tmp_path), "--profile", "smoke"]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 1, result.output
+    bad, good, page = result.stdout.splitlines()
+    assert bad.startswith("01_bad")
+    assert "ZeroDivisionError" in bad
+    assert (good.split()[0], good.split()[-1]) == ("00_good", "ok")
+    assert "42" in Path(page).read_text("utf-8")
+    before = Path(page).read_bytes()
+    Path(page).unlink()
+    again = CliRunner().invoke(cli.app, ["report", str(Path(page).parent)])
+    assert again.stdout.strip() == page
+    assert Path(page).read_bytes() == before
+    assert len(list((Path(page).parent / "notebooks").glob("*.ipynb"))) == 2
