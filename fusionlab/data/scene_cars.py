@@ -1,5 +1,6 @@
 """Cars: convex pieces met by camera rays, so that one sees side and end in perspective."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from fusionlab.data.textures import Array, floats, noise, ramp
 
 @dataclass(frozen=True)
 class Shape:
-    """Side view in metres: heights of belt, bonnet, boot, roof; cabin from a to b at the belt, roof c to d."""
+    """Side view in metres: heights of belt, bonnet, boot, roof; cabin a to b at the belt, roof c to d."""
 
     length: float
     width: float
@@ -30,17 +31,21 @@ SHAPES = {
     "hatch": Shape(4.0, 1.74, 0.95, 0.84, 0.95, 1.50, 1.05, -1.93, 0.30, -1.60),
     "van": Shape(4.8, 1.92, 1.08, 1.00, 1.08, 1.92, 1.70, -2.33, 1.00, -2.22),
 }
-WHEEL = 0.32
+WHEEL = 0.32  # radius of a wheel, metres
+Colour = tuple[float, float, float]
 
 
 def _pieces(shape: Shape) -> list[Array]:
     """Body and cabin as half-spaces (n, 4): unit normal . (along, up, across) <= offset."""
     half, side = shape.length / 2, shape.width / 2
     body = [
-        (0, -1, 0, -0.22), (1, 0, 0, half), (-1, 0, 0, half), (0, 0.05, 1, side + 0.03), (0, 0.05, -1, side + 0.03),
+        (0, -1, 0, -0.22), (1, 0, 0, half), (-1, 0, 0, half),
+        (0, 0.05, 1, side + 0.03), (0, 0.05, -1, side + 0.03),
         (0, -0.35, 1, side - 0.10), (0, -0.35, -1, side - 0.10), (0, 1, 0, shape.belt),
-        (1, 0.28, 0, half + 0.12), (1, -0.5, 0, half - 0.20), (-1, 0.22, 0, half + 0.10), (-1, -0.5, 0, half - 0.20),
-        _slope(shape.a, shape.belt, half - 0.05, shape.bonnet - 0.10), _slope(half - 0.55, shape.bonnet, half, shape.bonnet - 0.20),
+        (1, 0.28, 0, half + 0.12), (1, -0.5, 0, half - 0.20),
+        (-1, 0.22, 0, half + 0.10), (-1, -0.5, 0, half - 0.20),
+        _slope(shape.a, shape.belt, half - 0.05, shape.bonnet - 0.10),
+        _slope(half - 0.55, shape.bonnet, half, shape.bonnet - 0.20),
         _slope(-half, shape.boot - 0.06, shape.b, shape.belt),
         (0.8, 0, 0.6, 0.8 * half + 0.6 * side - 0.12), (0.8, 0, -0.6, 0.8 * half + 0.6 * side - 0.12),
         (-0.8, 0, 0.6, 0.8 * half + 0.6 * side - 0.12), (-0.8, 0, -0.6, 0.8 * half + 0.6 * side - 0.12),
@@ -65,7 +70,7 @@ def _slope(x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, fl
 
 def _local(car: Car, x: Array | float, z: Array | float) -> tuple[Array, Array]:
     """Along and across the car for camera-frame offsets (x, z) or directions."""
-    cos, sin = np.float32(np.cos(car.heading)), np.float32(np.sin(car.heading))
+    cos, sin = math.cos(car.heading), math.sin(car.heading)
     return x * cos + z * sin, x * sin - z * cos
 
 
@@ -111,7 +116,7 @@ def outline(car: Car) -> Array:
 
 @dataclass
 class Hit:
-    """What the rays of a crop met: point in the car's frame (h, w, 3), normal in the camera's, depth, part."""
+    """What rays met: point in the car's frame (h, w, 3), normal in the camera's (h, w, 3), depth, part."""
 
     alpha: Array
     point: Array
@@ -187,6 +192,10 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
     return Hit((part > 0).astype(np.float32), point, turned.astype(np.float32), t, part)
 
 
+def _dim(colour: Colour, factor: float) -> Colour:
+    return colour[0] * factor, colour[1] * factor, colour[2] * factor
+
+
 def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple[Array, Array, Array, Array]:
     """Albedo and own light (h, w, 3), gloss and infrared radiance (h, w) where rays met the car."""
     shape = SHAPES[car.body]
@@ -199,7 +208,7 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
     engine = ramp(a, 0.6, half) * (0.45 if car.running else 0.0)
     warmth = heat["body"] + engine * (heat["engine"] - heat["body"]) * ramp(y, 1.2, 0.5)
 
-    def put(where: Array, colour: tuple[float, float, float], warm: Array | float, shine: float) -> None:
+    def put(where: Array, colour: Colour, warm: Array | float, shine: float) -> None:
         nonlocal warmth, gloss
         albedo[where] = colour
         warmth = np.where(where, warm, warmth)
@@ -220,7 +229,7 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
 
     nose, tail = a > half - 0.32, a < -half + 0.28
     lower = body & (y < 0.40)
-    put(lower, tuple(0.35 * v for v in car.paint), warmth, 0.1)
+    put(lower, _dim(car.paint, 0.35), warmth, 0.1)
     put(body & (y < 0.28), (0.02, 0.02, 0.02), heat["body"] * 0.8 + 0.2 * heat["tyre"], 0.0)
     seam = (
         body
@@ -228,7 +237,7 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
         & (y > 0.35)
         & ((np.abs(a - 0.85) < 0.018) | (np.abs(a + 0.15) < 0.018) | (np.abs(a + 1.05) < 0.018))
     )
-    put(seam, tuple(0.3 * v for v in car.paint), warmth, 0.1)
+    put(seam, _dim(car.paint, 0.3), warmth, 0.1)
     for along in (shape.length * 0.31, -shape.length * 0.29):
         arch = body & (np.hypot(a - along, y - WHEEL) < WHEEL + 0.07) & (np.abs(c) > side - 0.35)
         put(arch, (0.01, 0.01, 0.01), heat["tyre"] * 0.8, 0.0)

@@ -43,12 +43,12 @@ class Light:
 
 
 # cover(across, up, softness) -> share of light held back.
-Cover = Callable[[Array, Array, Array], Array]
+Cover = Callable[[Array, Array, Array | float], Array]
 
 
 @dataclass(frozen=True)
 class Caster:
-    """Something that throws shadow: cover(across, up, softness) -> [0, 1] is its outline as the light sees it.
+    """Something that throws shadow: `cover` is its outline as the light sees it, [0, 1].
 
     Bodies too deep for an outline say in `solid` what they hide.
     """
@@ -58,7 +58,7 @@ class Caster:
     reach: float
     top: float
     cover: Cover
-    solid: Cover | None = None
+    solid: Callable[[Array, Array, Array], Array] | None = None
 
 
 def lamp_light(

@@ -101,7 +101,7 @@ def _trunk(sprite: Sprite, tree: Tree, x: Array, y: Array, pixel: float, bark: A
 
 
 def draw_post(post: Post, x: Array, y: Array, pixel: float, heat: dict[str, float], lamp: Array) -> Sprite:
-    """A street lamp or a sign at points (x right of its foot, y up, metres); a burning lamp radiates `lamp`."""
+    """A street lamp (`lamp` is its radiance) or a sign at points (x right of its foot, y up, metres)."""
     sprite = Sprite.empty(x.shape)
     sprite.glow = np.zeros((*x.shape, 3), np.float32)
     grey = floats([0.13, 0.14, 0.14]) if post.salt % 2 else floats([0.26, 0.27, 0.27])

@@ -13,7 +13,7 @@ from fusionlab.data.scene_view import Camera
 
 @dataclass(frozen=True)
 class Street:
-    """Where the road runs (yaw to the viewing direction, offset of the camera) and its cross-section in metres."""
+    """Where the road runs (yaw to the view, offset of the camera) and its cross-section in metres."""
 
     yaw: float
     offset: float
@@ -217,7 +217,8 @@ def _building(rng: np.random.Generator, s0: float, s1: float, w: float, side: in
     floors = int(rng.integers(2, 8))
     return Building(
         s0, s1, w, side * 14.0, floors * storey + float(rng.uniform(0.6, 1.4)), tuple(wall.tolist()),
-        bool(wall[0] > 1.35 * wall[1] and rng.uniform() < 0.8), (s1 - s0) / max(2, round((s1 - s0) / bay)), storey,
+        bool(wall[0] > 1.35 * wall[1] and rng.uniform() < 0.8),
+        (s1 - s0) / max(2, round((s1 - s0) / bay)), storey,
         (float(rng.uniform(0.36, 0.7)), float(rng.uniform(0.42, 0.6))), bool(rng.uniform() < 0.45),
         float(rng.uniform(0.05, 0.35)), int(rng.integers(1 << 20)),
     )  # fmt: skip
@@ -313,8 +314,9 @@ def _person(rng: np.random.Generator, x: float, z: float) -> Person:
     hair = (0.03, 0.022, 0.018) if rng.uniform() < 0.7 else (0.12, 0.07, 0.035)
     return Person(
         x, z, float(np.clip(rng.normal(1.71, 0.08), 1.5, 1.92)), float(rng.uniform(0.92, 1.15)),
-        bool(rng.uniform() < 0.45), bool(rng.uniform() < 0.5), float(rng.choice([-1, 1])), float(rng.uniform(-1, 1)),
-        coat, trousers, skin, hair, str(rng.choice(["plain", "coat", "skirt", "bag", "pack"], p=[0.4, 0.2, 0.1, 0.15, 0.15])),
+        bool(rng.uniform() < 0.45), bool(rng.uniform() < 0.5), float(rng.choice([-1, 1])),
+        float(rng.uniform(-1, 1)), coat, trousers, skin, hair,
+        str(rng.choice(["plain", "coat", "skirt", "bag", "pack"], p=[0.4, 0.2, 0.1, 0.15, 0.15])),
         int(rng.integers(1 << 20)),
     )  # fmt: skip
 

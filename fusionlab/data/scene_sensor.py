@@ -92,7 +92,7 @@ def photograph(radiance: Array, weather: Weather, rng: np.random.Generator | Non
     """Visible picture (H, W, 3) in [0, 1], in steps of 1/255; without a generator there is no noise."""
     rows = radiance.shape[0]
     gain = exposure_gain(radiance, weather.exposure)
-    seen = radiance + glare(radiance, 1.2 / gain, 0.9 if weather.condition == "day" else 1.6)
+    seen = radiance + glare(radiance, 1.2 / gain, weather.flare)
     linear = gaussian_filter(gain * seen, (0.0021 * rows, 0.0021 * rows, 0))
     if rng is not None:
         spread = np.sqrt(5e-5 * weather.grain * np.maximum(linear, 0) + (0.0007 * weather.grain) ** 2)

@@ -21,7 +21,7 @@ FAR = 400.0
 
 
 def paint_sky(canvas: Canvas, plan: Plan, weather: Weather) -> None:
-    """Gradient from skyline to zenith, clouds on a plane overhead, a glow around the sun; cold in infrared."""
+    """Gradient from skyline to zenith, clouds on a plane overhead, glow of the sun; cold in infrared."""
     rows = int(min(canvas.rows, np.ceil(canvas.camera.horizon * canvas.rows) + 1))
     region = (slice(0, rows), slice(0, canvas.columns))
     up = np.maximum(canvas.dy[:rows, None], 0.004)
@@ -96,7 +96,7 @@ def _ground_cover(
     street = plan.street
     cos, sin = np.float32(np.cos(street.yaw)), np.float32(np.sin(street.yaw))
     s, w = sin * x + cos * z, cos * x - sin * z + np.float32(street.offset)
-    deep = z * z * np.float32(canvas.pixel / canvas.camera.height)  # metres of depth a row
+    deep = z * z * floats(canvas.pixel / canvas.camera.height)  # metres of depth a row
     wide = z * np.float32(canvas.pixel)
     size = np.sqrt(deep * wide)
     fw = np.hypot(cos * wide, (cos * x / z - sin) * deep)
@@ -107,7 +107,7 @@ def _ground_cover(
     grit = noise("grain", s, w, 0.016, size, shift)
     side = np.abs(w)
 
-    # Asphalt: darker where oil drips in the middle of a lane, paler where tyres polish it, patched and cracked.
+    # Asphalt: dark where oil drips in the middle of a lane, pale where tyres polish it, patched and cracked.
     lane = np.abs(side - street.half * 0.5)
     tyre = np.exp(-(((lane - 0.75) / 0.28) ** 2))
     oil = np.exp(-((lane / 0.30) ** 2))
@@ -203,10 +203,10 @@ def _ground_light(
     light = weather.light
     open_sky = np.ones_like(z)
     for caster in contact:
-        window = _footprint(canvas, np.array([[caster.x - caster.reach, caster.z - caster.reach],
-                                              [caster.x + caster.reach, caster.z + caster.reach]]), first)  # fmt: skip
+        corners = np.array([[caster.x, caster.z]]) + np.array([[-1, -1], [1, 1]]) * caster.reach
+        window = _footprint(canvas, corners, first)
         if window is not None:
-            open_sky[window] *= 1 - caster.cover(x[window] - caster.x, z[window] - caster.z, np.float32(0))
+            open_sky[window] *= 1 - caster.cover(x[window] - caster.x, z[window] - caster.z, 0.0)
     total = open_sky[..., None] * light.sky
     mirrored = (
         gloss[..., None]
@@ -243,7 +243,7 @@ def _ground_light(
 
 
 def _glint(canvas: Canvas, place: Array, x: Array, z: Array) -> Array:
-    """Streak a light leaves on wet ground: how near the half vector between lamp and eye is to the vertical."""
+    """Streak a light leaves on wet ground: how near the half vector of lamp and eye is to upright."""
     lx, ly, lz = place[0] - x, place[1], place[2] - z
     ll = 1 / np.sqrt(lx * lx + ly * ly + lz * lz)
     ee = 1 / np.sqrt(x * x + canvas.camera.height**2 + z * z)

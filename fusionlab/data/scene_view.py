@@ -23,8 +23,8 @@ class Camera:
 class Sprite:
     """What an object looks like before light falls on it: arrays (h, w), colours (h, w, 3).
 
-    `normal` points out of the surface in the camera frame (z negative: towards the camera); `glow` is light the
-    object gives off itself; `heat` is its infrared radiance.
+    `normal` points out of the surface in the camera frame (negative z: towards the camera), `glow` is light the
+    object gives off itself, `heat` its infrared radiance.
     """
 
     alpha: Array

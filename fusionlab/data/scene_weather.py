@@ -6,7 +6,7 @@ import numpy as np
 
 from fusionlab.data.scene_light import Beam, Lamp, Light
 from fusionlab.data.scene_plan import Car, Plan
-from fusionlab.data.textures import Array
+from fusionlab.data.textures import Array, floats
 
 CONDITIONS = ("day", "dusk", "night", "fog")
 
@@ -94,92 +94,114 @@ _HEAT = {
         0.7,
     ),
 }
+_BULBS = floats([[1.0, 0.62, 0.28], [1.0, 0.86, 0.62], [0.86, 0.97, 1.0]])  # sodium, warm white, cold white
+_DARK = floats([0, 0, 0])
 
 
-@dataclass(frozen=True)
+@dataclass
 class Weather:
-    """The state of one scene. Radiances are linear; extinctions are per metre; exposure is the grey mean aimed at."""
+    """State of one scene: linear radiances, extinctions per metre, and how the visible camera is set."""
 
-    condition: str
     light: Light
     zenith: Array
     skyline: Array
     sunglow: Array
-    clouds: float
+    clouds: float  # 0 clear to 1 overcast
     airlight: Array
     beta: float  # extinction of visible light
     beta_ir: float
-    exposure: float
-    grain: float  # sensor noise of the visible camera, 1 by day
+    exposure: float  # mean grey aimed at
+    grain: float  # noise, 1 by day
+    flare: float  # share of a highlight that the lens spreads
     windows: float  # radiance of a lit window
-    lamps_on: bool
+    power: float  # intensity of a street lamp 6 m high; 0 where lamps are off
     lamp_glow: Array  # radiance of a street lamp seen directly
     heat: dict[str, float]
 
-
-def _rgb(*values: float) -> Array:
-    return np.array(values, np.float32)
+    @property
+    def lamps_on(self) -> bool:
+        """Whether lamps, windows and headlights burn."""
+        return self.power > 0
 
 
 def draw_weather(plan: Plan, condition: str, seed: int) -> Weather:
     """The light and heat of a plan under a condition."""
     rng = np.random.default_rng([seed, 2, CONDITIONS.index(condition)])
+    offset, gain = rng.uniform(0.04, 0.09), rng.uniform(1.10, 1.42)
+    heat = {
+        name: float(np.clip((value - offset) * gain, 0.01, 1.0))
+        for name, value in zip(_MATERIALS, _HEAT[condition], strict=True)
+    }
+    bulb = _BULBS[rng.integers(len(_BULBS))]
+    weather = {"day": _day, "dusk": _dusk, "night": _night, "fog": _fog}[condition](rng, heat)
+    if weather.lamps_on:
+        weather.lamp_glow = bulb * floats(6)
+        weather.light.lamps += _lamps(plan, bulb, weather.power)
+        weather.light.lamps += _shop_glow(plan, weather.power)
+        weather.light.beams += [_beam(car) for car in plan.cars if car.running]
+    return weather
+
+
+def _day(rng: np.random.Generator, heat: dict[str, float]) -> Weather:
     azimuth = rng.uniform(0.35, 1.2) * rng.choice([-1, 1]) + rng.choice([0, np.pi])
     elevation = rng.uniform(0.45, 0.95)
-    towards = _rgb(
-        np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)
-    )
+    level = np.cos(elevation)
+    towards = floats([np.sin(azimuth) * level, np.sin(elevation), np.cos(azimuth) * level])
     clouds = float(rng.uniform(0, 1))
-    dark = _rgb(0, 0, 0)
-    heat = dict(zip(_MATERIALS, _HEAT[condition], strict=True))
-    offset, gain = rng.uniform(0.04, 0.09), rng.uniform(1.10, 1.42)
-    heat = {name: float(np.clip((value - offset) * gain, 0.01, 1.0)) for name, value in heat.items()}
-    tint = (_rgb(1.0, 0.62, 0.28), _rgb(1.0, 0.86, 0.62), _rgb(0.86, 0.97, 1.0))[int(rng.integers(3))]
-    lamps_on = condition != "day" and not (condition == "fog" and rng.uniform() < 0.4)
-    if condition == "day":
-        overcast = clouds > 0.72
-        sun = dark if overcast else _rgb(3.1, 2.85, 2.45)
-        sky_light = _rgb(0.92, 0.95, 0.98) if overcast else _rgb(0.62, 0.72, 0.90)
-        light = Light(sky_light, _rgb(0.30, 0.28, 0.25), sun, towards)
-        sky = _rgb(0.20, 0.46, 1.05), _rgb(1.05, 1.20, 1.35), _rgb(0.5, 0.45, 0.35)
-        if overcast:
-            sky = _rgb(0.80, 0.84, 0.90), _rgb(1.15, 1.17, 1.20), dark
-        medium = sky[1] * 0.8, float(rng.uniform(0.0006, 0.0025)), 0.0003
-        exposure, grain, windows = float(rng.uniform(0.38, 0.47)), 1.0, 0.12
-    elif condition == "dusk":
-        light = Light(_rgb(0.21, 0.23, 0.34), _rgb(0.07, 0.06, 0.06), dark, towards)
-        warm = _rgb(1.0, 0.55, 0.28) if rng.uniform() < 0.6 else _rgb(0.75, 0.55, 0.60)
-        sky = _rgb(0.07, 0.12, 0.30), warm * np.float32(0.62) + _rgb(0.05, 0.08, 0.12), warm * np.float32(0.6)
-        medium = _rgb(0.32, 0.28, 0.30), float(rng.uniform(0.001, 0.004)), 0.0004
-        exposure, grain, windows = float(rng.uniform(0.29, 0.36)), 2.0, 0.55
-    elif condition == "night":
-        moon = np.float32(rng.uniform(0.5, 1.3))
-        light = Light(_rgb(0.0085, 0.0100, 0.0135) * moon, _rgb(0.004, 0.004, 0.004), dark, towards)
-        sky = _rgb(0.0022, 0.0028, 0.0045), _rgb(0.016, 0.013, 0.011) * moon, dark
-        medium = _rgb(0.008, 0.008, 0.009), float(rng.uniform(0.001, 0.005)), 0.0004
-        exposure, grain, windows = float(rng.uniform(0.145, 0.205)), 5.0, 0.55
+    if clouds > 0.72:
+        light = Light(floats([0.92, 0.95, 0.98]), floats([0.30, 0.28, 0.25]), _DARK, towards)
+        zenith, skyline, glow = floats([0.95, 1.0, 1.08]), floats([1.35, 1.37, 1.40]), _DARK
     else:
-        grey = _rgb(0.62, 0.66, 0.70) * np.float32(rng.uniform(0.5, 1.0))
-        light = Light(grey * 1.1, grey * 0.3, dark, towards)
-        sky = grey * 0.98, grey, dark
-        medium = grey * 0.95, float(rng.uniform(0.018, 0.05)), 0.0014
-        exposure, grain, windows = float(rng.uniform(0.44, 0.55)), 1.5, 0.5
-        clouds = 0.9
-    power = {"day": 0.0, "dusk": 9.0, "night": 7.5, "fog": 9.0}[condition]
-    if lamps_on:
-        light.lamps += _lamps(plan, tint, power)
-        light.lamps += _shop_glow(plan, power)
-    if condition != "day":
-        light.beams += [_beam(car) for car in plan.cars if car.running]
+        light = Light(
+            floats([0.66, 0.75, 0.90]), floats([0.34, 0.31, 0.27]), floats([3.1, 2.85, 2.45]), towards
+        )
+        zenith, skyline, glow = (
+            floats([0.26, 0.58, 1.25]), floats([1.25, 1.42, 1.60]), floats([0.6, 0.5, 0.4]),
+        )  # fmt: skip
     return Weather(
-        condition, light, *sky, clouds, *medium, exposure, grain, windows, lamps_on, tint * np.float32(6 * lamps_on), heat,
+        light, zenith, skyline, glow, clouds, airlight=0.75 * skyline, beta=float(rng.uniform(0.0006, 0.0025)),
+        beta_ir=0.0003, exposure=float(rng.uniform(0.41, 0.50)), grain=1.0, flare=0.9, windows=0.0, power=0.0,
+        lamp_glow=_DARK, heat=heat,
     )  # fmt: skip
 
 
-def _lamps(plan: Plan, tint: Array, power: float) -> list[Lamp]:
+def _dusk(rng: np.random.Generator, heat: dict[str, float]) -> Weather:
+    west = floats([rng.uniform(-0.6, 0.6), 0.1, 1.0])
+    light = Light(floats([0.22, 0.235, 0.32]), floats([0.07, 0.06, 0.06]), _DARK, west)
+    warm = floats([1.0, 0.55, 0.28] if rng.uniform() < 0.6 else [0.80, 0.56, 0.56])
+    return Weather(
+        light, zenith=floats([0.08, 0.13, 0.30]), skyline=0.62 * warm + floats([0.05, 0.08, 0.12]),
+        sunglow=0.7 * warm, clouds=float(rng.uniform(0, 0.8)), airlight=floats([0.32, 0.28, 0.30]),
+        beta=float(rng.uniform(0.001, 0.004)), beta_ir=0.0004, exposure=float(rng.uniform(0.29, 0.37)), grain=2.0,
+        flare=1.6, windows=0.55, power=9.0, lamp_glow=_DARK, heat=heat,
+    )  # fmt: skip
+
+
+def _night(rng: np.random.Generator, heat: dict[str, float]) -> Weather:
+    moon = float(rng.uniform(0.5, 1.3))
+    light = Light(moon * floats([0.0085, 0.0100, 0.0135]), floats([0.004, 0.004, 0.004]), _DARK, _DARK)
+    return Weather(
+        light, zenith=floats([0.0022, 0.0028, 0.0045]), skyline=moon * floats([0.016, 0.013, 0.011]),
+        sunglow=_DARK, clouds=float(rng.uniform(0, 1)), airlight=floats([0.008, 0.008, 0.009]),
+        beta=float(rng.uniform(0.001, 0.005)), beta_ir=0.0004, exposure=float(rng.uniform(0.145, 0.205)),
+        grain=5.0, flare=1.6, windows=0.55, power=7.5, lamp_glow=_DARK, heat=heat,
+    )  # fmt: skip
+
+
+def _fog(rng: np.random.Generator, heat: dict[str, float]) -> Weather:
+    grey = float(rng.uniform(0.5, 1.0)) * floats([0.62, 0.66, 0.70])
+    light = Light(1.1 * grey, 0.3 * grey, _DARK, _DARK)
+    return Weather(
+        light, zenith=0.98 * grey, skyline=grey, sunglow=_DARK, clouds=0.9, airlight=0.95 * grey,
+        beta=float(rng.uniform(0.016, 0.045)), beta_ir=0.0014, exposure=float(rng.uniform(0.43, 0.54)), grain=1.5,
+        flare=1.6, windows=0.5, power=9.0 if rng.uniform() < 0.65 else 0.0, lamp_glow=_DARK, heat=heat,
+    )  # fmt: skip
+
+
+def _lamps(plan: Plan, bulb: Array, power: float) -> list[Lamp]:
     """The street lamps near enough to matter."""
     return [
-        Lamp((post.x + post.arm, post.height - 0.15, post.z), tint * np.float32(power * post.height / 6))
+        Lamp((post.x + post.arm, post.height - 0.15, post.z), bulb * floats(power * post.height / 6))
         for post in plan.posts
         if not post.sign and -6 < post.z < 60
     ]
@@ -189,15 +211,13 @@ def _shop_glow(plan: Plan, power: float) -> list[Lamp]:
     """Light that lit shop windows throw on the sidewalk, one lamp a shop."""
     lamps = []
     for block in plan.buildings:
-        middle = 0.5 * (block.s0 + block.s1)
-        x, z = plan.street.to_camera(middle, block.w - np.sign(block.w) * 1.0)
+        x, z = plan.street.to_camera(0.5 * (block.s0 + block.s1), block.w - np.sign(block.w))
         if block.shop and 2 < z < 40 and block.lit > 0.14:
-            lamps.append(Lamp((x, 2.8, z), _rgb(1.0, 0.9, 0.75) * np.float32(0.25 * power), spread=0.0))
+            lamps.append(Lamp((x, 2.8, z), floats([1.0, 0.9, 0.75]) * floats(0.25 * power), spread=0.0))
     return lamps
 
 
 def _beam(car: Car) -> Beam:
     """The headlights of a running car."""
     nose = (float(np.cos(car.heading)), float(np.sin(car.heading)))
-    position = (car.x + 2.1 * nose[0], 0.68, car.z + 2.1 * nose[1])
-    return Beam(position, nose, _rgb(1.0, 0.97, 0.90) * np.float32(26))
+    return Beam((car.x + 2.1 * nose[0], 0.68, car.z + 2.1 * nose[1]), nose, floats([26, 25.2, 23.4]))

@@ -1,7 +1,7 @@
 """Synthetic street scenes: registered visible and thermal pictures whose truth is known.
 
-A seed fixes the street (scene_plan), a condition its light and heat (scene_weather). The street is painted far
-to near in linear radiance with a depth map (scene_paint), then two cameras see it through air (scene_sensor).
+A seed fixes the street (scene_plan), a condition its light and heat (scene_weather). The street is painted
+far to near in linear radiance with a depth map (scene_paint), then two cameras see it through air (scene_sensor).
 """
 
 from dataclasses import dataclass
@@ -45,8 +45,8 @@ class Truth:
     """What is known of a scene.
 
     vi, ir: (1, 1, H, W) luminance and infrared in [0, 1] without noise and without fog.
-    labels: (H, W) int64, the keys of LABELS. boxes: visible extents of cars and people. saliency: (H, W) bool,
-    warm targets (people, and the parts of cars that are clearly warmer than the road).
+    labels: (H, W) int64, the keys of LABELS. boxes: visible extents of cars and people.
+    saliency: (H, W) bool, warm targets (people, and the parts of cars that are clearly warmer than the road).
     """
 
     vi: Tensor
@@ -59,8 +59,8 @@ class Truth:
 def scene(seed: int, height: int = 240, width: int = 320, condition: str | None = None) -> Pair:
     """The street of a seed as a pair with its truth; vi and ir are (1, 1, height, width) in [0, 1].
 
-    A seed shows the same street in every condition and, at the same aspect ratio, at every size; `condition` None
-    draws one of CONDITIONS. Raises UserError on an unknown condition, a negative seed or a side below 32 pixels.
+    A seed shows the same street in every condition and, at the same aspect ratio, at every size; `condition`
+    None draws one of CONDITIONS. Raises UserError on an unknown condition, a negative seed or a side below 32.
     """
     if condition is not None and condition not in CONDITIONS:
         raise UserError(f"unknown condition {condition!r}: choose one of {', '.join(CONDITIONS)}, or None")
@@ -85,8 +85,8 @@ def open_scenes(
 ) -> Pairs:
     """n scenes of a split, drawn when asked for, named like "test-0003-night".
 
-    Conditions take turns where `condition` is None. Splits share no scene. Raises UserError on an unknown split
-    or condition, or a side below 32 pixels.
+    Conditions take turns where `condition` is None. Splits share no scene. Raises UserError on an unknown
+    split or condition, a negative n or seed, or a side below 32 pixels.
     """
     if split not in SPLITS:
         raise UserError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fusionlab.lab.checks import NotSolved, check, grade
     from fusionlab.lab.figures import grid, move, show, table
+    from fusionlab.lab.results import printed, recorded
     from fusionlab.lab.session import Session, record, start
 
-__all__ = ["NotSolved", "Session", "check", "grade", "grid", "move", "record", "show", "start", "table"]
+__all__ = ["NotSolved", "Session", "check", "grade", "grid", "move", "printed", "record", "recorded", "show", "start", "table"]
 
 _HOME = {
     "NotSolved": "checks",
@@ -17,7 +18,9 @@ _HOME = {
     "grade": "checks",
     "grid": "figures",
     "move": "figures",
+    "printed": "results",
     "record": "session",
+    "recorded": "results",
     "show": "figures",
     "start": "session",
     "table": "figures",
