@@ -43,7 +43,7 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	$(PIP) install --quiet $(PINNED) --editable '.[course,dev]'
 	$(PIP) install --quiet $(PINNED) --no-deps lpips
 	@$(BIN)/python -c '$(NO_TORCHVISION)' || { \
-		echo "torchvision is in .venv, and a build that does not fit torch breaks its imports: $(PIP) uninstall torchvision" >&2; \
+		echo "torchvision came into .venv, where a build unfit for torch breaks imports; remove it: $(BIN)/pip uninstall torchvision" >&2; \
 		exit 1; }
 	@touch $@
 

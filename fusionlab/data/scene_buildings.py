@@ -13,7 +13,7 @@ from fusionlab.data.scene_weather import Weather
 from fusionlab.data.textures import Array, bricks, chance, floats, noise, overlap, ramp, stripes
 
 LIT = floats([[1.0, 0.74, 0.42], [1.0, 0.86, 0.62], [0.88, 0.95, 1.0], [1.0, 0.66, 0.34]])
-SIGNS = np.float32(
+SIGNS = floats(
     [[0.5, 0.06, 0.05], [0.06, 0.14, 0.42], [0.05, 0.30, 0.14], [0.55, 0.42, 0.06], [0.45, 0.45, 0.45]]
 )
 
@@ -110,7 +110,7 @@ def _paint_wall(canvas: Canvas, plan: Plan, weather: Weather, wall: Wall, part: 
         sun = weather.light.towards.tolist()
         facing = wall.normal[0] * sun[0] + wall.normal[1] * sun[2]
         sunlit = 1 - building_shade(plan, weather, x, y, z) if facing > 0 else 0.0
-        heat = heat * (0.92 + 0.38 * np.asarray(sunlit) * max(facing, 0))
+        heat = heat * (0.92 + 0.38 * sunlit * max(facing, 0.0))
     light = irradiance(weather.light, x, y, z, outward, sunlit)
     open_sky = 0.55 + 0.45 * ramp(y, 0.0, 5.0)  # the street hides half the sky from its foot
     canvas.paint(region, alpha, albedo * light * open_sky[..., None] + glow, heat, z)

@@ -68,7 +68,7 @@ def _slope(x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, fl
     return nx, ny, 0.0, nx * x0 + ny * y0
 
 
-def _local(car: Car, x: Array | float, z: Array | float) -> tuple[Array, Array]:
+def _local(car: Car, x: Array, z: Array) -> tuple[Array, Array]:
     """Along and across the car for camera-frame offsets (x, z) or directions."""
     cos, sin = math.cos(car.heading), math.sin(car.heading)
     return x * cos + z * sin, x * sin - z * cos
@@ -79,7 +79,7 @@ def shade_box(car: Car, x: Array, z: Array, towards: Array) -> Array:
     shape = SHAPES[car.body]
     px, pz = _local(car, x - car.x, z - car.z)
     towards = towards / np.linalg.norm(towards)
-    dx, dz = _local(car, towards[0], towards[2])
+    dx, dz = (float(v) for v in _local(car, towards[0], towards[2]))
     shade = np.zeros(np.shape(px), np.float32)
     half, side = shape.length / 2 - 0.08, shape.width / 2 - 0.05
     for lo, hi, front, back in ((0.10, shape.belt, half, -half), (shape.belt, shape.roof, shape.c, shape.d)):
@@ -93,7 +93,7 @@ def shade_box(car: Car, x: Array, z: Array, towards: Array) -> Array:
     return shade
 
 
-def under_car(car: Car, x: Array, z: Array, soft: Array) -> Array:
+def under_car(car: Car, x: Array, z: Array, soft: Array | float) -> Array:
     """Share of the sky hidden from the ground beneath and beside a car, at offsets (x, z) from it."""
     shape = SHAPES[car.body]
     along, across = _local(car, x, z)
@@ -132,10 +132,11 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
     columns = np.arange(region[1].start * fine, region[1].stop * fine, dtype=np.float32)
     dy = (canvas.camera.horizon * canvas.rows - (rows + 0.5) / fine) * canvas.pixel
     dx = ((columns + 0.5) / fine - canvas.columns / 2) * canvas.pixel
-    da, dc = _local(car, dx[None, :], np.float32(1.0))
-    direction = np.stack(np.broadcast_arrays(da, dy[:, None], dc), -1).astype(np.float32)
-    oa, oc = _local(car, -car.x, -car.z)
-    origin = floats([oa, canvas.camera.height, oc])
+    da, dc = _local(car, dx[None, :], floats(1.0))
+    direction = np.empty((len(rows), len(columns), 3), np.float32)
+    direction[..., 0], direction[..., 1], direction[..., 2] = da, dy[:, None], dc
+    oa, oc = _local(car, floats(-car.x), floats(-car.z))
+    origin = floats([float(oa), canvas.camera.height, float(oc)])
     best = np.full(direction.shape[:2], 1e6, np.float32)
     part = np.zeros(best.shape, np.int32)
     normal = np.zeros(direction.shape, np.float32)
@@ -145,12 +146,13 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
         face = np.zeros(best.shape, np.int32)
         for number, (na, ny, nc, offset) in enumerate(piece):
             toward = da * na + dy[:, None] * ny + nc * dc
-            away = offset - na * origin[0] - ny * origin[1] - nc * origin[2]
-            crossing = away / np.where(np.abs(toward) < 1e-6, 1e-6, toward)
-            into = (toward < 0) & (crossing > enter)
-            enter = np.where(into, crossing, enter)
-            face = np.where(into, number, face)
-            leave = np.where(toward > 0, np.minimum(leave, crossing), leave)
+            away = float(offset - na * origin[0] - ny * origin[1] - nc * origin[2])
+            if away < 0:  # the camera is outside this plane: rays can only enter through it
+                crossing = np.where(toward < 0, away / np.minimum(toward, -1e-6), 1e6)
+                face = np.where(crossing > enter, number, face)
+                enter = np.maximum(enter, crossing)
+            else:
+                leave = np.minimum(leave, np.where(toward > 0, away / np.maximum(toward, 1e-6), 1e6))
         met = (enter < leave) & (enter > 0.1) & (enter < best)
         best = np.where(met, enter, best)
         part = np.where(met, index, part)

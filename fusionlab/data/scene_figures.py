@@ -1,11 +1,12 @@
 """People: a pose of tapered limbs, dressed, shaded as round bodies, and warm."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from fusionlab.data.scene_plan import Person
-from fusionlab.data.scene_view import Sprite, within
+from fusionlab.data.scene_view import Sprite, unit, within
 from fusionlab.data.textures import Array, floats, noise, ramp
 
 Point = tuple[float, float]
@@ -27,7 +28,7 @@ class Limb:
 
 def pose(person: Person, skin: float, cloth: float) -> list[Limb]:
     """The limbs of a person, those behind first. `skin` and `cloth` are infrared radiances."""
-    cloth = cloth * (0.88 + 0.24 * (person.salt % 101) / 101)  # some are dressed more warmly
+    cloth = cloth * (0.92 + 0.18 * (person.salt % 101) / 101)  # some are dressed more warmly
     return _side(person, skin, cloth) if person.side else _front(person, skin, cloth)
 
 
@@ -39,14 +40,14 @@ def _side(p: Person, skin: float, cloth: float) -> list[Limb]:
     def leg(swing: float, shade: float) -> list[Limb]:
         bend = 0.10 + max(0.0, -swing) * 0.9
         hip = (0.0, 0.525)
-        knee = (f * 0.245 * np.sin(swing), 0.525 - 0.245 * np.cos(swing))
+        knee = (f * 0.245 * math.sin(swing), 0.525 - 0.245 * math.cos(swing))
         shin = swing - bend
-        ankle = (knee[0] + f * 0.24 * np.sin(shin), knee[1] - 0.24 * np.cos(shin))
+        ankle = (knee[0] + f * 0.24 * math.sin(shin), knee[1] - 0.24 * math.cos(shin))
         drop = max(0.0, 0.035 - ankle[1])
         ankle = (ankle[0], ankle[1] + drop)
         toe = (ankle[0] + f * 0.075, max(0.018, ankle[1] - 0.022))
         bare = p.wear == "skirt"
-        calf, warm = (p.skin, skin * 0.95) if bare else (p.trousers, cloth * 0.95)
+        calf, warm = (p.skin, skin * 0.95) if bare else (p.trousers, cloth * 0.86)
         return [
             Limb(
                 (ankle[0] - f * 0.015, max(0.02, ankle[1] - 0.012)),
@@ -58,14 +59,14 @@ def _side(p: Person, skin: float, cloth: float) -> list[Limb]:
                 shade,
             ),
             Limb(knee, ankle, 0.040, 0.027, calf, warm, shade),
-            Limb(hip, knee, 0.064, 0.043, p.trousers, cloth * 1.0, shade),
+            Limb(hip, knee, 0.064, 0.043, p.trousers, cloth * 0.90, shade),
         ]
 
     def arm(swing: float, shade: float) -> list[Limb]:
         shoulder = (0.0, 0.79)
-        elbow = (f * 0.165 * np.sin(swing), 0.79 - 0.165 * np.cos(swing))
+        elbow = (f * 0.165 * math.sin(swing), 0.79 - 0.165 * math.cos(swing))
         low = swing + 0.35
-        wrist = (elbow[0] + f * 0.15 * np.sin(low), elbow[1] - 0.15 * np.cos(low))
+        wrist = (elbow[0] + f * 0.15 * math.sin(low), elbow[1] - 0.15 * math.cos(low))
         return [
             Limb(wrist, (wrist[0] + f * 0.01, wrist[1] - 0.03), 0.019, 0.016, p.skin, skin * 0.93, shade),
             Limb(elbow, wrist, 0.028, 0.021, p.coat, sleeve, shade * 1.06),
@@ -116,7 +117,7 @@ def _front(p: Person, skin: float, cloth: float) -> list[Limb]:
     sway = 0.012 * p.stride
     limbs: list[Limb] = []
     bare = p.wear == "skirt"
-    calf, warm = (p.skin, skin * 0.95) if bare else (p.trousers, cloth * 0.95)
+    calf, warm = (p.skin, skin * 0.95) if bare else (p.trousers, cloth * 0.86)
     for side, rise in ((-1, max(0.0, lift)), (1, max(0.0, -lift))):
         hip, knee = (side * 0.047, 0.52), (side * 0.052 + sway * 0.5, 0.285 + 0.6 * rise)
         ankle = (side * 0.050 + sway, 0.045 + rise)
@@ -132,7 +133,7 @@ def _front(p: Person, skin: float, cloth: float) -> list[Limb]:
                 shade,
             ),
             Limb(knee, ankle, 0.040, 0.029, calf, warm, shade),
-            Limb(hip, knee, 0.060, 0.043, p.trousers, cloth, shade),
+            Limb(hip, knee, 0.060, 0.043, p.trousers, cloth * 0.90, shade),
         ]
     arms: list[Limb] = []
     for side, swing in ((-1, p.stride), (1, -p.stride)):
@@ -179,7 +180,9 @@ def _wear(p: Person, cloth: float, side: bool) -> list[Limb]:
     return []
 
 
-def silhouette(limbs: list[Limb], height: float, build: float, x: Array, y: Array, soft: Array) -> Array:
+def silhouette(
+    limbs: list[Limb], height: float, build: float, x: Array, y: Array, soft: Array | float
+) -> Array:
     """Share covered at points (x, y) in metres on the body's plane, edges softened over `soft` metres."""
     nearest = np.full(np.broadcast_shapes(np.shape(x), np.shape(y)), 1e3, np.float32)
     for limb in limbs:
@@ -215,13 +218,12 @@ def draw_person(person: Person, limbs: list[Limb], x: Array, y: Array, pixel: fl
         if not alpha.any():
             continue
         qx, qy = np.clip(qx, -1, 1), np.clip(qy, -1, 1)
-        deep = np.sqrt(np.maximum(1 - qx * qx - qy * qy, 0.05))
-        normal = np.stack([qx + 0.10 * fold[part], qy + 0.12, -deep], -1)
-        normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-        rim = 0.60 + 0.40 * deep  # parts dim towards their edges, so overlapping limbs stay apart
+        deep = np.sqrt(np.maximum(1 - qx * qx - 0.2 * qy * qy, 0.05))
+        normal = unit(qx + 0.10 * fold[part], 0.4 * qy + 0.12, -deep)
+        rim = 0.70 + 0.30 * deep  # parts dim towards their edges, so overlapping limbs stay apart
         tone = limb.shade * rim * np.clip(1 + 0.14 * fold[part], 0.5, 1.5)
         albedo = tone[..., None] * floats(limb.colour)
-        heat = limb.heat * (0.82 + 0.18 * deep) * (1 + 0.06 * fold[part])
+        heat = limb.heat * (0.74 + 0.26 * deep) * (1 + 0.09 * fold[part])
         sprite.crop(part).add(alpha, albedo, heat.astype(np.float32), normal.astype(np.float32))
     sprite.albedo *= (0.72 + 0.28 * ramp(y, 0.0, 0.5))[..., None]
     return sprite

@@ -5,7 +5,7 @@ Colours are linear RGB. Light arrives as irradiance, surfaces send back albedo t
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -40,6 +40,12 @@ class Light:
     towards: Array
     lamps: list[Lamp] = field(default_factory=list)
     beams: list[Beam] = field(default_factory=list)
+
+    def near(self, x: float, z: float) -> "Light":
+        """The same light without lamps and headlights too far to matter at (x, z)."""
+        lamps = [p for p in self.lamps if math.hypot(p.position[0] - x, p.position[2] - z) < 22]
+        beams = [p for p in self.beams if math.hypot(p.position[0] - x, p.position[2] - z) < 40]
+        return replace(self, lamps=lamps, beams=beams)
 
 
 # cover(across, up, softness) -> share of light held back.
@@ -83,12 +89,12 @@ def beam_light(
 ) -> Array:
     """Share of a headlight's colour that arrives at points with a normal (..., 3); None is level ground."""
     bx, by, bz = beam.position
-    vx, vy, vz = x - bx, y - by, z - bz
+    vx, vy, vz = floats(x - bx), floats(y - by), floats(z - bz)
     ahead = vx * beam.heading[0] + vz * beam.heading[1]
     aside = vx * beam.heading[1] - vz * beam.heading[0]
     distance = np.maximum(ahead, 0.6)
     cone = np.exp(-((aside / (0.45 + 0.24 * distance)) ** 2)) * ramp(ahead, 0.2, 3.0)
-    cone = cone * ramp(vy, 0.06 * 12, -0.25)
+    cone = cone * ramp(vy, 0.72, -0.25)
     if normal is None:
         facing = np.minimum(by / distance, 1)
     else:

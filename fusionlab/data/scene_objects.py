@@ -3,14 +3,14 @@
 import numpy as np
 
 from fusionlab.data.scene_plan import Post, Tree
-from fusionlab.data.scene_view import Sprite, within
+from fusionlab.data.scene_view import Sprite, unit, within
 from fusionlab.data.textures import Array, floats, noise, overlap, ramp
 
 
 def _blobs(tree: Tree) -> Array:
     """Clumps of a crown (n, 3): centre across, centre up, radius, in metres, those at the back first."""
     rng = np.random.default_rng([tree.salt, 3])
-    count = 9 if tree.bush else 24
+    count = 9 if tree.bush else 20
     angle, reach = rng.uniform(0, 2 * np.pi, count), np.sqrt(rng.uniform(0, 1, count))
     middle, tall = (0.42, 0.40) if tree.bush else (0.66, 0.29)
     x = tree.crown * 0.78 * reach * np.cos(angle)
@@ -20,7 +20,7 @@ def _blobs(tree: Tree) -> Array:
     return np.stack([x, y, radius], -1)[order].astype(np.float32)
 
 
-def crown_cover(tree: Tree, x: Array, y: Array, soft: Array) -> Array:
+def crown_cover(tree: Tree, x: Array, y: Array, soft: Array | float) -> Array:
     """Share of light a tree holds back at (x, y) metres on its plane, for shadows."""
     ragged = 0.30 * noise("leaf", x, y, 0.10, soft, tree.salt % 907) * tree.crown * 0.4
     field = np.full(np.broadcast_shapes(np.shape(x), np.shape(y)), -9.0, np.float32)
@@ -35,9 +35,8 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     """A tree at points (x right of the trunk, y up, metres) for pixels of `pixel` metres."""
     sprite = Sprite.empty(x.shape)
     shift = tree.salt % 907
-    bark = noise("stain", 3 * x, y, 0.05, 2 * pixel, shift)
     if not tree.bush:
-        _trunk(sprite, tree, x, y, pixel, bark, wood_heat)
+        _trunk(sprite, tree, x, y, pixel, wood_heat)
     leaf = noise("leaf", x, y, 0.05, pixel, shift)
     clump = noise("leaf", x, y, 0.16, pixel, shift + 19)
     inside = np.full(x.shape, -9.0, np.float32)
@@ -56,8 +55,7 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
         1.35 + 0.55 * leaf + 2.2 * ragged, 0, 1
     )
     deep = np.sqrt(np.maximum(1 - px * px - py * py, 0.08))
-    normal = np.stack([px + 0.35 * clump, py + 0.35 + 0.35 * leaf, -deep], -1)
-    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    normal = unit(px + 0.35 * clump, py + 0.35 + 0.35 * leaf, -deep)
     # Light from above is lost on the way down the crown and in the gaps between its clumps.
     low, high = float((blobs[:, 1] - blobs[:, 2]).min()), float((blobs[:, 1] + blobs[:, 2]).max())
     tone = (0.42 + 0.58 * ramp(py + 0.35 * clump, -0.9, 0.8)) * (0.55 + 0.45 * ramp(y, low, high))
@@ -70,12 +68,12 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     return sprite
 
 
-def _trunk(sprite: Sprite, tree: Tree, x: Array, y: Array, pixel: float, bark: Array, heat: float) -> None:
+def _trunk(sprite: Sprite, tree: Tree, x: Array, y: Array, pixel: float, heat: float) -> None:
     rng = np.random.default_rng([tree.salt, 5])
     girth = 0.024 * tree.height
     tip = 0.62 * tree.height
     pieces = [(0.0, 0.0, 0.0, tip, girth * 1.15, girth * 0.5)]
-    for _ in range(4):
+    for _ in range(4 if tree.z < 45 else 0):
         y0 = float(rng.uniform(0.30, 0.5)) * tree.height
         x1, y1 = float(rng.uniform(-0.6, 0.6)) * tree.crown, float(rng.uniform(0.55, 0.8)) * tree.height
         pieces.append((0.0, y0, x1, y1, girth * 0.5, girth * 0.2))
@@ -89,9 +87,10 @@ def _trunk(sprite: Sprite, tree: Tree, x: Array, y: Array, pixel: float, bark: A
         radius = ra + (rb - ra) * along + (0.4 * ra * np.exp(-py / 0.25) if ay == 0 else 0)
         alpha = np.clip(0.5 - (np.hypot(qx, qy) - radius) / pixel, 0, 1).astype(np.float32)
         round_ = np.clip(qx / radius, -1, 1)
-        normal = np.stack([round_, 0 * round_ + 0.1, -np.sqrt(1 - 0.95 * round_ * round_)], -1)
-        tone = np.clip(1 + 0.35 * bark[part], 0.3, 2)[..., None]
-        warm = heat * (1 + 0.05 * bark[part]) * (0.95 + 0.05 * normal[..., 2] ** 2)
+        normal = unit(round_, 0 * round_ + 0.1, -np.sqrt(1 - 0.95 * round_ * round_))
+        bark = noise("stain", 3 * x[part], y[part], 0.05, 2 * pixel, tree.salt % 907)
+        tone = np.clip(1 + 0.35 * bark, 0.3, 2)[..., None]
+        warm = heat * (1 + 0.05 * bark) * (0.95 + 0.05 * normal[..., 2] ** 2)
         sprite.crop(part).add(
             alpha,
             tone * floats([0.105, 0.082, 0.062]),
@@ -117,7 +116,7 @@ def draw_post(post: Post, x: Array, y: Array, pixel: float, heat: dict[str, floa
         along = np.clip(x / post.arm, 0, 1)
         bow = post.height - 0.05 - 0.28 * (1 - along) ** 2
         arm = overlap(y, bow - 0.035, bow + 0.035, pixel) * overlap(
-            x * np.sign(post.arm), 0.0, abs(post.arm), pixel
+            (x if post.arm > 0 else -x), 0.0, abs(post.arm), pixel
         )
         sprite.add(arm, np.broadcast_to(grey, normal.shape), heat["steel"])
     lit = bool(lamp.any())

@@ -13,7 +13,7 @@ from fusionlab.data.scene_plan import Car, Person, Plan, Post, Tree
 from fusionlab.data.scene_street import building_shade, paint_ground, paint_horizon, paint_sky
 from fusionlab.data.scene_view import Canvas, Sprite
 from fusionlab.data.scene_weather import Weather
-from fusionlab.data.textures import Array
+from fusionlab.data.textures import Array, floats
 
 CAR, PERSON, CONE = 1, 2, 7
 NEAREST = 1.5  # metres; what stands closer to the camera is left out
@@ -62,7 +62,7 @@ def _casters(plan: Plan, people: list[tuple[Person, list[Limb]]]) -> tuple[list[
 def _spot(radius: float, depth: float) -> Cover:
     """A round dark spot on the ground, where something touches it."""
 
-    def cover(x: Array, z: Array, soft: Array) -> Array:
+    def cover(x: Array, z: Array, soft: Array | float) -> Array:
         return depth * np.exp(-(x * x + z * z) / (radius * radius))
 
     return cover
@@ -82,7 +82,7 @@ def _paint_sprite(
     """Lights a sprite standing at place (x, z) and lays it on the canvas; y is the height of its pixels."""
     x, z = place
     sunlit = _sunlit(plan, weather, x, 1.2, z)
-    light = irradiance(weather.light, x, np.maximum(y, 0.05), z, sprite.normal, sunlit)
+    light = irradiance(weather.light.near(x, z), x, np.maximum(y, 0.05), z, sprite.normal, sunlit)
     radiance = sprite.albedo * light
     if sprite.glow is not None:
         radiance = radiance + sprite.glow
@@ -105,7 +105,8 @@ def _paint_post(post: Post, canvas: Canvas, plan: Plan, weather: Weather) -> Non
     region = canvas.window(post.x + left, post.x + right, 0.0, post.height + 0.5, post.z)
     if region is not None:
         x, y = canvas.plane(region, post.x, post.z)
-        sprite = scene_objects.draw_post(post, x, y, post.z * canvas.pixel, weather.heat, weather.lamp_glow)
+        lamp = weather.lamp_glow * floats(weather.burns(post.x, post.z))
+        sprite = scene_objects.draw_post(post, x, y, post.z * canvas.pixel, weather.heat, lamp)
         _paint_sprite(canvas, plan, weather, sprite, region, (post.x, post.z), y)
 
 
@@ -140,15 +141,15 @@ def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weathe
     albedo, glow, gloss, heat = scene_cars.surface(car, hit, weather.heat, weather.lamps_on)
     y = hit.point[..., 1]
     sunlit = _sunlit(plan, weather, car.x, 1.0, car.z)
-    light = irradiance(weather.light, car.x, y, car.z, hit.normal, sunlit)
+    light = irradiance(weather.light.near(car.x, car.z), car.x, y, car.z, hit.normal, sunlit)
     radiance = albedo * light * (0.55 + 0.45 * np.clip(y / 0.8, 0, 1))[..., None] + glow
     radiance = radiance + gloss[..., None] * scene_cars.reflection(
         hit, canvas.camera, weather.zenith, weather.skyline
     )
 
     def coarse(a: Array) -> Array:
-        rows, columns = a.shape[0] // RAYS, a.shape[1] // RAYS
-        return a.reshape(rows, RAYS, columns, RAYS, *a.shape[2:]).mean((1, 3))
+        total = sum(a[i::RAYS, j::RAYS] for i in range(RAYS) for j in range(RAYS))
+        return np.asarray(total) / RAYS**2
 
     alpha = coarse(hit.alpha)
     full = np.maximum(alpha, 1e-6)

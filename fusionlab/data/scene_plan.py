@@ -4,7 +4,7 @@ Street frame: s along the street, w across it (0 in the middle of the road). Cam
 The plan does not depend on the condition: one seed is one street by day, at dusk, at night and in fog.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -161,9 +161,11 @@ def draw_plan(seed: int) -> Plan:
     )
     street = _street(rng, salt)
     buildings, trees = _sides(rng, street)
+    # A crown right before the lens would hide the street.
+    trees = tuple(t for t in trees if t.z < 1.5 or t.crown * camera.focal < 0.30 * t.z)
     posts = _posts(rng, street)
     cars = _cars(rng, camera, street)
-    people = _people(rng, camera, street, cars)
+    people = _people(rng, camera, street, cars, [post for post in posts if not post.sign])
     cones = _cones(rng, camera, street, cars)
     return Plan(camera, street, buildings, trees, posts, cars, people, cones, salt)
 
@@ -279,28 +281,35 @@ def _cars(rng: np.random.Generator, camera: Camera, street: Street) -> tuple[Car
 
 
 def _people(
-    rng: np.random.Generator, camera: Camera, street: Street, cars: tuple[Car, ...]
+    rng: np.random.Generator, camera: Camera, street: Street, cars: tuple[Car, ...], lamps: list[Post]
 ) -> tuple[Person, ...]:
     people: list[Person] = []
+    places: list[tuple[float, float]] = []
     wanted = int(rng.integers(3, 8))
     for attempt in range(150):
         if len(people) == wanted:
             break
-        first = len(people) < 2
-        z = float(rng.uniform(6.5, 13) if first else rng.uniform(7, 32))
+        close = len(people) < 2
+        z = float(rng.uniform(6.5, 13) if close else rng.uniform(7, 32))
         x = float(rng.uniform(-0.42, 0.42) * z / camera.focal)
         s, w = street.to_street(x, z)
         walking = street.half + 0.4 < abs(w) < street.half + street.walk - 0.3
         on_crossing = street.crossing is not None and abs(s - street.crossing) < 2 and abs(w) < street.half
-        place = walking or on_crossing or (first and attempt > 30 and abs(w) < street.line - 0.4)
+        place = walking or on_crossing or (close and attempt > 30 and abs(w) < street.line - 0.4)
         clear = all(np.hypot(x - c.x, z - c.z) > 3.0 for c in cars)
-        clear = clear and not any(c.z < z and abs(x - c.x * z / c.z) < 2.5 * z / c.z for c in cars if first)
+        clear = clear and not any(c.z < z and abs(x - c.x * z / c.z) < 2.5 * z / c.z for c in cars if close)
         clear = clear and all(np.hypot(x - p.x, z - p.z) > 0.7 for p in people)
         if not (place and clear):
             continue
-        person = _person(rng, x, z)
-        people.append(person)
-        if rng.uniform() < 0.25 and len(people) < wanted:
+        if not people:
+            # The first keeps away from lamps, in dark clothes: at night the visible camera misses someone.
+            places.append((x, z))
+            if len(places) == 6 or attempt > 70:
+                x, z = max(places, key=lambda p: min(np.hypot(p[0] - q.x, p[1] - q.z) for q in lamps))
+                people.append(replace(_person(rng, x, z), coat=CLOTHES[0], trousers=TROUSERS[0]))
+            continue
+        people.append(_person(rng, x, z))
+        if rng.uniform() < 0.25 and 1 < len(people) < wanted:
             people.append(_person(rng, x + float(rng.uniform(0.55, 0.8)), z + float(rng.uniform(-0.2, 0.2))))
     return tuple(people)
 

@@ -47,8 +47,10 @@ def glare(radiance: Array, white: float, strength: float) -> Array:
     """Light spread around whatever is brighter than `white`; widths are shares of the picture's height."""
     rows, columns = radiance.shape[:2]
     step = max(1, rows // 60)
-    pad = ((0, -rows % step), (0, -columns % step), (0, 0))
     peak = np.maximum(np.maximum(radiance[..., 0], radiance[..., 1]), radiance[..., 2])[..., None]
+    if peak.max() <= white:
+        return np.zeros_like(radiance)
+    pad = ((0, -rows % step), (0, -columns % step), (0, 0))
     excess = np.pad(radiance * np.clip(1 - white / np.maximum(peak, 1e-6), 0, 1), pad)
     excess = np.minimum(excess, 40 * white)
     small = excess.reshape(excess.shape[0] // step, step, -1, step, 3).mean((1, 3))
@@ -109,6 +111,8 @@ def thermograph(heat: Array, rng: np.random.Generator | None) -> Array:
     if rng is not None:
         image = image + 0.007 * rng.standard_normal(image.shape, dtype=np.float32)
         image = image + 0.0035 * rng.standard_normal((1, columns), dtype=np.float32)
+    # The top of the range is compressed, so that faces and clothes stay apart.
+    image = np.where(image < 0.7, image, 1 - 0.3 * np.exp(-np.maximum(image - 0.7, 0) / 0.3))
     return _eight_bits(image)
 
 

@@ -37,7 +37,7 @@ def paint_sky(canvas: Canvas, plan: Plan, weather: Weather) -> None:
     shade = 1.0 + 0.10 * texture
     radiance = radiance + (0.85 * cover)[..., None] * (white * shade[..., None] - radiance)
     heat = weather.heat["skyline"] + height * (weather.heat["zenith"] - weather.heat["skyline"])
-    heat = heat + 0.09 * cover * (1 + 0.3 * texture)
+    heat = heat + 0.06 * cover * (1 + 0.4 * texture)
     alpha = np.ones((rows, canvas.columns), np.float32)
     canvas.paint(region, alpha, radiance.astype(np.float32), heat.astype(np.float32), FAR * 10)
 
@@ -94,10 +94,10 @@ def _ground_cover(
 ) -> tuple[Array, Array, Array]:
     """Albedo (h, w, 3), infrared radiance (h, w) and gloss (h, w) of the ground at points (x, z)."""
     street = plan.street
-    cos, sin = np.float32(np.cos(street.yaw)), np.float32(np.sin(street.yaw))
-    s, w = sin * x + cos * z, cos * x - sin * z + np.float32(street.offset)
+    cos, sin = math.cos(street.yaw), math.sin(street.yaw)
+    s, w = sin * x + cos * z, cos * x - sin * z + street.offset
     deep = z * z * floats(canvas.pixel / canvas.camera.height)  # metres of depth a row
-    wide = z * np.float32(canvas.pixel)
+    wide = z * canvas.pixel
     size = np.sqrt(deep * wide)
     fw = np.hypot(cos * wide, (cos * x / z - sin) * deep)
     fs = np.hypot(sin * wide, (sin * x / z + cos) * deep)
@@ -132,16 +132,16 @@ def _ground_cover(
     # Grass beyond the sidewalk where there is no building line.
     blade = noise("leaf", s, w, 0.03, size, shift)
     open_ground = np.where(w < 0, street.parks[0], street.parks[1])[..., None]
-    turf = np.clip(1 + 0.28 * blade + 0.25 * broad + 0.2 * stain, 0.2, 2.2)[..., None] * np.float32(
+    turf = np.clip(1 + 0.28 * blade + 0.25 * broad + 0.2 * stain, 0.2, 2.2)[..., None] * floats(
         [0.075, 0.105, 0.03]
     )
     grass_heat = weather.heat["grass"] * (1 + 0.12 * broad + 0.10 * blade)
 
     yard = paving * floats([0.80, 0.79, 0.78])
     turf, grass_heat = np.where(open_ground, turf, yard), np.where(open_ground[..., 0], grass_heat, walk_heat)
-    marks = _marks(plan, s, w, fs, fw)
+    marks, zebra = _marks(plan, s, w, fs, fw)
     wear = np.clip(0.80 + 0.28 * stain + 0.15 * grit, 0.15, 0.95) * marks
-    yellow = overlap(side, 0.0, 0.4, fw)[..., None] if street.double else np.float32(0)
+    yellow = (overlap(side, 0.0, 0.4, fw) * (1 - zebra) * street.double)[..., None]
     colour = floats([0.62, 0.62, 0.58]) * (1 - yellow) + floats([0.62, 0.44, 0.10]) * yellow
     road = road + wear[..., None] * (colour - road)
     road_heat = road_heat * (1 - 0.06 * wear)
@@ -161,7 +161,7 @@ def _ground_cover(
     puddle = ramp(broad + 0.5 * stain, 1.3 - 1.6 * street.wet, 2.0 - 1.6 * street.wet) * (side < street.half)
     wet = (
         street.wet
-        * (weather.condition != "day")
+        * (not weather.light.sun.any())
         * np.maximum(0.35, puddle)
         * (1 - beyond)
         * (1 - 0.5 * on_walk)
@@ -169,8 +169,8 @@ def _ground_cover(
     return albedo * (1 - 0.45 * wet)[..., None], heat * (1 - 0.06 * wet), wet
 
 
-def _marks(plan: Plan, s: Array, w: Array, fs: Array, fw: Array) -> Array:
-    """Share of each pixel under road paint: centre line, edge lines, zebra crossing with its stop line."""
+def _marks(plan: Plan, s: Array, w: Array, fs: Array, fw: Array) -> tuple[Array, Array]:
+    """Share of each pixel under road paint (lines, zebra crossing, stop line), and in the zone of the crossing."""
     street = plan.street
     side = np.abs(w)
     if street.double:
@@ -179,13 +179,14 @@ def _marks(plan: Plan, s: Array, w: Array, fs: Array, fw: Array) -> Array:
         marks = overlap(side, 0.0, 0.07, fw) * stripes(s, 6.0, 2.6, fs)
     if plan.salt % 5 < 3:
         marks = np.maximum(marks, overlap(side, street.half - 0.55, street.half - 0.42, fw))
+    zone = np.zeros_like(side)
     if street.crossing is not None:
-        along = s - np.float32(street.crossing)
+        along = s - street.crossing
         zone = overlap(along, -2.3, 3.4, fs) * (side < street.half)
         bars = overlap(along, -1.6, 1.6, fs) * stripes(w + 0.25, 1.0, 0.5, fw) * (side < street.half - 0.3)
         stop = overlap(along, 2.7, 3.1, fs) * overlap(w, -street.half + 0.2, -0.2, fw)
         marks = np.maximum(marks * (1 - zone), np.maximum(bars, stop))
-    return marks
+    return marks, zone
 
 
 def _ground_light(
@@ -200,7 +201,7 @@ def _ground_light(
     gloss: Array,
 ) -> tuple[tuple[Array, Array], Array]:
     """Irradiance and mirrored light (h, w, 3), and the factor by which shade cools the ground (h, w)."""
-    light = weather.light
+    light, wet = weather.light, plan.street.wet > 0.12
     open_sky = np.ones_like(z)
     for caster in contact:
         corners = np.array([[caster.x, caster.z]]) + np.array([[-1, -1], [1, 1]]) * caster.reach
@@ -225,19 +226,20 @@ def _ground_light(
         cool = cool * (0.72 + 0.28 * lit)
     for lamp in light.lamps:
         share = lamp_light(lamp, x, 0.0, z, None)
-        place = np.array(lamp.position, np.float32)
+        place = floats(lamp.position)
         for caster in casters:
-            if np.hypot(caster.x - place[0], caster.z - place[2]) < 14:
+            if np.hypot(caster.x - place[0], caster.z - place[2]) < 11:
                 window = _footprint(canvas, shadow_corners(caster, place, False), first)
                 if window is not None:
                     share[window] *= 1 - 0.9 * lamp_shadow(caster, lamp, x[window], z[window])
         total = total + (share * open_sky)[..., None] * lamp.colour
-        mirrored = mirrored + (gloss * _glint(canvas, place, x, z))[..., None] * lamp.colour
+        if wet and lamp.spread > 0:
+            mirrored = mirrored + (gloss * _glint(canvas, place, x, z))[..., None] * lamp.colour
     for beam in light.beams:
         total = total + (beam_light(beam, x, 0.0, z, None) * open_sky)[..., None] * beam.colour
         facing = max(0.0, -beam.heading[1]) ** 2
-        if facing > 0.1:
-            glint = _glint(canvas, np.array(beam.position, np.float32), x, z)
+        if wet and facing > 0.1:
+            glint = _glint(canvas, floats(beam.position), x, z)
             mirrored = mirrored + (facing * 0.6 * gloss * glint)[..., None] * beam.colour
     return (total, mirrored), cool
 
@@ -276,7 +278,7 @@ def building_shade(
         drift = block.height / ly * ls
         if block.w * lw <= 0 or block.s0 > last + max(drift, 0) + 3 or block.s1 < first + min(drift, 0) - 3:
             continue
-        reach = np.maximum((block.w - w) / np.float32(lw), 0)
+        reach = np.maximum((block.w - w) / lw, 0)
         soft = 0.08 + 0.03 * reach
         here = overlap(s + reach * ls, block.s0, block.s1, soft)
         here = here * overlap(y + reach * ly, -9.0, block.height, soft)

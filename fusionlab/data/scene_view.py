@@ -23,8 +23,8 @@ class Camera:
 class Sprite:
     """What an object looks like before light falls on it: arrays (h, w), colours (h, w, 3).
 
-    `normal` points out of the surface in the camera frame (negative z: towards the camera), `glow` is light the
-    object gives off itself, `heat` its infrared radiance.
+    `normal` points out of the surface in the camera frame (negative z: towards the camera), `glow` is light
+    the object gives off itself, `heat` its infrared radiance.
     """
 
     alpha: Array
@@ -53,6 +53,14 @@ class Sprite:
         if normal is not None:
             self.normal += share[..., None] * (normal - self.normal)
         self.alpha[...] = total
+
+
+def unit(x: Array, y: Array, z: Array) -> Array:
+    """Vectors (h, w, 3) of length 1 along (x, y, z)."""
+    length = 1 / np.sqrt(x * x + y * y + z * z)
+    out = np.empty((*length.shape, 3), np.float32)
+    out[..., 0], out[..., 1], out[..., 2] = x * length, y * length, z * length
+    return out
 
 
 def within(x: Array, y: Array, left: float, right: float, bottom: float, top: float) -> tuple[slice, slice]:

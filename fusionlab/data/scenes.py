@@ -1,7 +1,7 @@
 """Synthetic street scenes: registered visible and thermal pictures whose truth is known.
 
 A seed fixes the street (scene_plan), a condition its light and heat (scene_weather). The street is painted
-far to near in linear radiance with a depth map (scene_paint), then two cameras see it through air (scene_sensor).
+far to near in linear radiance with a depth map (scene_paint); two cameras see it through air (scene_sensor).
 """
 
 from dataclasses import dataclass
@@ -60,16 +60,9 @@ def scene(seed: int, height: int = 240, width: int = 320, condition: str | None 
     """The street of a seed as a pair with its truth; vi and ir are (1, 1, height, width) in [0, 1].
 
     A seed shows the same street in every condition and, at the same aspect ratio, at every size; `condition`
-    None draws one of CONDITIONS. Raises UserError on an unknown condition, a negative seed or a side below 32.
+    None draws one of CONDITIONS. Raises UserError on an unknown condition, a seed below 0 or a side below 32.
     """
-    if condition is not None and condition not in CONDITIONS:
-        raise UserError(f"unknown condition {condition!r}: choose one of {', '.join(CONDITIONS)}, or None")
-    if min(height, width) < SMALLEST:
-        raise UserError(
-            f"a scene of {height}x{width} is too small: both sides need at least {SMALLEST} pixels"
-        )
-    if seed < 0:
-        raise UserError(f"the seed of a scene is {seed}: it must be 0 or more")
+    _check(seed, height, width, condition)
     if condition is None:
         condition = CONDITIONS[int(np.random.default_rng([seed, 0]).integers(len(CONDITIONS)))]
     return _render(seed, height, width, condition, f"scene-{seed}-{condition}")
@@ -90,14 +83,23 @@ def open_scenes(
     """
     if split not in SPLITS:
         raise UserError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+    if n < 0:
+        raise UserError(f"cannot draw {n} scenes: ask for 0 or more")
+    _check(seed, height, width, condition)
+    names = tuple(f"{split}-{k:04d}-{condition or CONDITIONS[k % len(CONDITIONS)]}" for k in range(n))
+    return Pairs("scenes", split, names, partial(_read, seed=seed, height=height, width=width))
+
+
+def _check(seed: int, height: int, width: int, condition: str | None) -> None:
+    """Raises UserError on what no scene can be drawn from."""
     if condition is not None and condition not in CONDITIONS:
         raise UserError(f"unknown condition {condition!r}: choose one of {', '.join(CONDITIONS)}, or None")
     if min(height, width) < SMALLEST:
         raise UserError(
-            f"a scene of {height}x{width} is too small: both sides need at least {SMALLEST} pixels"
+            f"a scene of {height}x{width} is too small: both sides need {SMALLEST} pixels or more"
         )
-    names = tuple(f"{split}-{k:04d}-{condition or CONDITIONS[k % len(CONDITIONS)]}" for k in range(n))
-    return Pairs("scenes", split, names, partial(_read, seed=seed, height=height, width=width))
+    if seed < 0:
+        raise UserError(f"the seed of a scene is {seed}: it must be 0 or more")
 
 
 def _read(name: str, seed: int, height: int, width: int) -> Pair:

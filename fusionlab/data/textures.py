@@ -52,8 +52,9 @@ def noise(kind: str, u: Array, v: Array, texel: float, footprint: Array | float,
     level = np.rint(np.log2(np.maximum(np.asarray(footprint, np.float32) / texel, 1.0))).astype(np.int32)
     level = np.minimum(level, LEVELS - 1)
     size = SIZE >> level
-    scale = np.float32(1 / texel) / (1 << level).astype(np.float32)
-    column, row = u * scale + np.float32(shift), v * scale + np.float32(1.7 * shift)
+    texels = (1 << level).astype(np.float32)
+    column = (u / texel + shift) / texels - np.float32(0.5)
+    row = (v / texel + 1.7 * shift) / texels - np.float32(0.5)
     left, top = np.floor(column), np.floor(row)
     fx, fy = column - left, row - top
     mask = size - 1
@@ -68,13 +69,13 @@ def noise(kind: str, u: Array, v: Array, texel: float, footprint: Array | float,
 
 def overlap(x: Array, low: Array | float, high: Array | float, width: Array | float) -> Array:
     """Share of a pixel of size `width` centred at x that lies in [low, high]: an edge without jags."""
-    half = 0.5 * np.maximum(width, 1e-6)
+    half = 0.5 * np.maximum(floats(width), 1e-6)
     return np.clip((np.minimum(x + half, high) - np.maximum(x - half, low)) / (2 * half), 0, 1)
 
 
 def stripes(x: Array, period: float, on: float, width: Array | float) -> Array:
     """Square wave, 1 on the first `on` metres of each period, averaged over pixels of size `width`."""
-    half = 0.5 * np.maximum(width, 1e-6)
+    half = 0.5 * np.maximum(floats(width), 1e-6)
 
     def integral(t: Array) -> Array:
         whole = np.floor(t / period)

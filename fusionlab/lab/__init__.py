@@ -9,7 +9,20 @@ if TYPE_CHECKING:
     from fusionlab.lab.results import printed, recorded
     from fusionlab.lab.session import Session, record, start
 
-__all__ = ["NotSolved", "Session", "check", "grade", "grid", "move", "printed", "record", "recorded", "show", "start", "table"]
+__all__ = [
+    "NotSolved",
+    "Session",
+    "check",
+    "grade",
+    "grid",
+    "move",
+    "printed",
+    "record",
+    "recorded",
+    "show",
+    "start",
+    "table",
+]
 
 _HOME = {
     "NotSolved": "checks",

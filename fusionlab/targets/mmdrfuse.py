@@ -86,7 +86,7 @@ def student(row: str | None, profile: str, data: str, seed: int, run: Path) -> I
     network = Student()
     pairs = open_pairs("scenes", recipe["scenes"], seed=seed, split="train")
     ir, vi = crops(pairs, recipe["per_scene"], size=64, seed=seed)
-    fit(network, pixel_objective, ir, vi, epochs=recipe["epochs"], batch=25, learning_rate=1e-3, seed=seed)
+    fit(network, pixel_objective, ir, vi, epochs=recipe["epochs"], batch=25, learning_rate=1e-2, seed=seed)
     file = Path(run) / "mmdrfuse_student.safetensors"
     save_half(network, file)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
