@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -11,7 +12,7 @@ from tqdm import tqdm
 
 from fusionlab.data.pair import Pair
 
-Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def crops(pairs: Sequence[Pair], per_pair: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -30,8 +31,8 @@ def crops(pairs: Sequence[Pair], per_pair: int, size: int, seed: int) -> tuple[T
 
 
 def fit(
-    network: nn.Module,
-    objective: Objective,
+    network: Network,
+    objective: Callable[[Network, Tensor, Tensor], Tensor],
     ir: Tensor,
     vi: Tensor,
     epochs: int,

@@ -170,7 +170,7 @@ def _ground_cover(
 
 
 def _marks(plan: Plan, s: Array, w: Array, fs: Array, fw: Array) -> tuple[Array, Array]:
-    """Share of each pixel under road paint (lines, zebra crossing, stop line), and in the zone of the crossing."""
+    """Share of each pixel under road paint (lines, crossing, stop line), and in the zone of the crossing."""
     street = plan.street
     side = np.abs(w)
     if street.double:

@@ -67,6 +67,8 @@ def executed(notebook: Any, folder: Path) -> Any:
     from fusionlab.lab.run import own_kernel
 
     surroundings = {"FUSIONLAB_PROFILE": "laptop", "FUSIONLAB_DATA": "scenes", "FUSIONLAB_RUN": ""}
+    # What is stored must not depend on what else lies on the machine that builds it.
+    surroundings |= {"FUSIONLAB_WEIGHTS": "", "FUSIONLAB_MIRROR": ""}
     made = copy.deepcopy(notebook)
     NotebookClient(
         made,

@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fusionlab.errors import UserError
 from fusionlab.paths import PACKAGE
+
+if TYPE_CHECKING:
+    from fusionlab.data.folders import Pairs
 
 HASH = re.compile(r"[0-9a-f]{12,64}")
 
@@ -53,6 +57,53 @@ class Record:
 
 KEY = ("target", "row", "metric", "convention", "data", "split", "profile", "seed", "weights", "device")
 FIELDS = tuple(field.name for field in dataclasses.fields(Record))
+
+
+def measured(
+    target: str,
+    row: str,
+    metric: str,
+    value: float,
+    pairs: "Pairs | None" = None,
+    *,
+    profile: str,
+    seed: int,
+    command: str,
+    device: str = "cpu",
+    unit: str = "",
+    convention: str = "",
+    weights: str = "none",
+    note: str = "",
+) -> Record:
+    """One number measured now on this machine, with its surroundings filled in.
+
+    `pairs` are the images behind it (None for numbers without any, such as parameter counts), `weights` is
+    "none" or the sha256 (12 digits or more) of the weights used, `command` what a reader types to repeat it.
+    """
+    return Record(
+        target=target,
+        row=row,
+        metric=metric,
+        value=float(value),
+        unit=unit,
+        convention=convention,
+        data=Path(pairs.data).name if pairs is not None else "none",
+        split=pairs.split if pairs is not None else "none",
+        n=_count(pairs),
+        profile=profile,
+        seed=seed,
+        weights=weights,
+        command=command,
+        note=note,
+        **environment(device),
+    )
+
+
+def _count(pairs: "Pairs | None") -> str:
+    if pairs is None:
+        return "0"
+    partial = pairs.total is not None and pairs.total != len(pairs)
+    return f"{len(pairs)} of {pairs.total}" if partial else str(len(pairs))
 
 
 def append(run: Path, records: Iterable[Record]) -> Path:
@@ -99,10 +150,12 @@ def merge(old: Iterable[Record], new: Iterable[Record]) -> list[Record]:
 def promote(run: Path, figures_root: Path) -> list[Path]:
     """Merges a run's records into `<figures_root>/<paper>/records.csv` and returns the files written.
 
-    Raises UserError where a record fails the lint; then nothing is written.
+    Raises UserError where a record fails the lint or comes from uncommitted code; then nothing is written.
     """
     fresh = read(Path(run) / "records.csv")
     faults = lint(fresh)
+    if any(record.commit.endswith("+dirty") for record in fresh):
+        faults.append("made from code that no commit holds; commit it and run again")
     if faults:
         raise UserError(f"{Path(run).name} cannot be promoted: " + "; ".join(faults))
     written = []
@@ -153,7 +206,7 @@ def environment(device: str = "cpu") -> dict[str, str]:
     }
 
 
-def command() -> str:
+def this_command() -> str:
     """The command line of this process, the program by its name only."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fusionlab import __version__
-from fusionlab.lab.records import command, environment
+from fusionlab.lab.records import environment, this_command
 from fusionlab.lab.session import resolve_data, resolve_profile
 from fusionlab.paths import runs
 
@@ -70,7 +70,7 @@ def run_notebooks(
     parameters |= {} if seed is None else {"seed": seed}
     surroundings = {
         **_absolute_folders(),
-        "FUSIONLAB_COMMAND": command(),
+        "FUSIONLAB_COMMAND": this_command(),
         **(variables or {}),
         "FUSIONLAB_PROFILE": settings["profile"],
         "FUSIONLAB_RUN": str(run),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from fusionlab.errors import UserError
-from fusionlab.lab.records import Record, append, environment
+from fusionlab.lab.records import Record, append, measured
 
 if TYPE_CHECKING:
     from fusionlab.data.folders import Pairs
@@ -109,43 +109,25 @@ def record(
     metric: str,
     value: float,
     pairs: "Pairs | None" = None,
-    *,
-    unit: str = "",
-    convention: str = "",
-    weights: str = "none",
-    note: str = "",
-    command: str = "",
+    **details: str,
 ) -> Record:
     """One measured number with its surroundings, also appended to the run that FUSIONLAB_RUN names.
 
-    `pairs` are the images behind the number (None for numbers without any, such as parameter counts),
-    `weights` is "none" or the sha256 (12 digits or more) of the weights used.
+    `details` are unit, convention, weights, note and command, as `records.measured` takes them.
     """
-    made = Record(
-        target=target,
-        row=row,
-        metric=metric,
-        value=float(value),
-        unit=unit,
-        convention=convention,
-        data=Path(pairs.data).name if pairs is not None else "none",
-        split=pairs.split if pairs is not None else "none",
-        n=_count(pairs),
+    details.setdefault("command", os.environ.get("FUSIONLAB_COMMAND", ""))
+    made = measured(
+        target,
+        row,
+        metric,
+        value,
+        pairs,
         profile=session.profile,
         seed=session.seed,
-        weights=weights,
-        command=command or os.environ.get("FUSIONLAB_COMMAND", ""),
-        note=note,
-        **environment(session.device),
+        device=session.device,
+        **details,
     )
     run = os.environ.get("FUSIONLAB_RUN")
     if run:
         append(Path(run), [made])
     return made
-
-
-def _count(pairs: "Pairs | None") -> str:
-    if pairs is None:
-        return "0"
-    partial = pairs.total is not None and pairs.total != len(pairs)
-    return f"{len(pairs)} of {pairs.total}" if partial else str(len(pairs))
