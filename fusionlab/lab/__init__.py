@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fusionlab.lab.checks import NotSolved, check, grade
     from fusionlab.lab.figures import grid, move, show, table
-    from fusionlab.lab.results import printed, recorded
+    from fusionlab.lab.results import printed, promoted, recorded
     from fusionlab.lab.session import Session, record, start
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "grid",
     "move",
     "printed",
+    "promoted",
     "record",
     "recorded",
     "show",
@@ -32,6 +33,7 @@ _HOME = {
     "grid": "figures",
     "move": "figures",
     "printed": "results",
+    "promoted": "results",
     "record": "session",
     "recorded": "results",
     "show": "figures",

@@ -5,6 +5,7 @@ import csv
 from fusionlab import paths
 from fusionlab.errors import UserError
 from fusionlab.lab import records
+from fusionlab.lab.records import Record
 
 
 def printed(paper: str, table: str, dataset: str, method: str) -> dict[str, float]:
@@ -20,21 +21,26 @@ def printed(paper: str, table: str, dataset: str, method: str) -> dict[str, floa
     return row
 
 
-def recorded(target: str, data: str) -> list[dict[str, str | float]]:
-    """Promoted records of a target on one data set, a dict a row: {"row": ..., metric: value, ...}.
-
-    Raises UserError where nothing was promoted yet, or where two profiles or seeds would be mixed up.
-    """
+def promoted(target: str, data: str) -> list[Record]:
+    """The promoted records of a target on one data set; raises UserError where there are none."""
     found = records.read(paths.asset(f"figures/{target.split('/')[0]}/records.csv"))
     found = [record for record in found if record.target == target and record.data == data]
     if not found:
         raise UserError(f"no record of {target} on {data}; run `fusionlab reproduce {target}`, then promote")
+    return found
+
+
+def recorded(target: str, data: str) -> list[dict[str, str | float]]:
+    """Promoted records as rows of a table, {"row": ..., metric: value, ...}.
+
+    Raises UserError where there are none, and where two profiles or seeds would be mixed up.
+    """
     rows: dict[str, dict[str, str | float]] = {}
-    for record in found:
+    for record in promoted(target, data):
         row = rows.setdefault(record.row, {"row": record.row})
         if record.metric in row:
             raise UserError(
-                f"{target} {record.row} has more than one {record.metric} on {data}; choose a profile"
+                f"{target} {record.row} has more than one {record.metric} on {data}; use promoted()"
             )
         row[record.metric] = record.value
     return list(rows.values())

@@ -1,0 +1,99 @@
+"""Table 5 against rows that others measured, and the training that made our student."""
+
+import csv
+import hashlib
+
+import pytest
+
+from fusionlab import paths, targets
+from fusionlab.data import open_pairs, to_uint8
+from fusionlab.errors import UserError
+from fusionlab.lab import records
+from fusionlab.methods import fuse, load
+from fusionlab.metrics import evaluate
+from fusionlab.targets.mmdrfuse import TABLE5_ROWS
+
+COLUMNS = {"EN": "EN", "SD": "SD", "MI": "MI_nat", "VIF": "VIF", "Qabf": "Qabf", "SSIM": "SSIM2"}
+# Our row -> how the independent measurement calls it.
+ROWS = {
+    "student-released/stretch": ("student", "stretch"),
+    "student-released/clip": ("student", "clip"),
+    "teacher-released/stretch": ("teacher", "stretch"),
+    "teacher-released/clip": ("teacher", "clip"),
+    "maximum/clip": ("max", "clip"),
+    "average/stretch": ("mean", "stretch"),
+}
+
+
+def close(ours: float, theirs: float) -> bool:
+    """Within 0.5 % or .005, whichever is wider."""
+    return abs(ours - theirs) <= max(0.005, 0.005 * abs(theirs))
+
+
+def test_every_promoted_row_agrees_with_the_independent_measurement(shared):
+    file = shared / "official" / "mmdrfuse" / "measured_rows.csv"
+    with file.open(newline="") as lines:
+        theirs = {(r["what"], r["save"]): r for r in csv.DictReader(lines) if r["set"] == "RoadScene"}
+    found = records.read(paths.asset("figures/mmdrfuse/records.csv"))
+    promoted = {(r.row, r.metric): r for r in found if (r.target, r.data) == ("mmdrfuse/table5", "roadscene")}
+    assert {row for row, _ in promoted} == set(TABLE5_ROWS)
+    for row, key in ROWS.items():
+        for metric, column in COLUMNS.items():
+            record = promoted[row, metric]
+            assert record.n == "50 of 221"
+            assert close(record.value, float(theirs[key][column])), (row, metric, record.value)
+
+
+@pytest.mark.parametrize("row", ["student-released/stretch", "maximum/clip"])
+def test_a_row_measured_now_equals_its_record(shared, tmp_path, row):
+    old = {
+        r.metric: r
+        for r in records.read(paths.asset("figures/mmdrfuse/records.csv"))
+        if (r.target, r.row, r.data) == ("mmdrfuse/table5", row, "roadscene")
+    }
+    made = targets.reproduce("mmdrfuse/table5", row=row, run=tmp_path)
+    assert [record.metric for record in made] == list(COLUMNS)
+    for record in made:
+        assert records.same(old[record.metric], record, tolerance=1e-3), record
+    assert records.read(tmp_path / "records.csv") == made
+
+
+def test_the_released_teacher_image_by_image(shared):
+    """All 50 would take a minute; three pairs, against the same three of the independent measurement."""
+    with (shared / "official" / "mmdrfuse" / "roadscene50_per_image.csv").open(newline="") as lines:
+        theirs = {(r["file"], r["what"], r["save"]): r for r in csv.DictReader(lines)}
+    teacher = load("mmdrfuse-teacher", weights="official")
+    for pair in open_pairs("roadscene", 3, split="test"):
+        ir, vi = to_uint8(pair.ir), to_uint8(pair.vi)
+        for save in ("stretch", "clip"):
+            fused = fuse(teacher, ir / 255, vi / 255, save=save)
+            ours = evaluate(ir, vi, fused, convention="mmdrfuse").mean()
+            for metric, column in COLUMNS.items():
+                wanted = float(theirs[f"{pair.name}.jpg", "teacher", save][column])
+                assert close(ours[metric], wanted), (pair.name, metric, ours[metric])
+
+
+def test_the_shipped_weights_are_those_of_the_record():
+    sha256 = hashlib.sha256(paths.asset("weights/mmdrfuse_student.safetensors").read_bytes()).hexdigest()
+    found = records.read(paths.asset("figures/mmdrfuse/records.csv"))
+    assert [r.seed for r in found if r.target == "mmdrfuse/student" and r.weights == sha256] == [1]
+    assert sha256 in {r.weights for r in found if r.row == "student-ours/stretch"}
+
+
+def test_training_repeats_and_learns(tmp_path):
+    made = [targets.reproduce("mmdrfuse/student", profile="smoke", run=tmp_path / run) for run in "ab"]
+    assert [r.value for r in made[0]] == [r.value for r in made[1]]
+    assert [r.weights for r in made[0]] == [r.weights for r in made[1]]
+    assert records.lint(made[0]) == []
+    other = targets.reproduce("mmdrfuse/student", row="ours", profile="smoke", seed=3, run=tmp_path / "c")
+    assert [r.row for r in other] == ["ours"]
+    assert other[0].weights != made[0][0].weights
+
+
+def test_unknown_targets_and_rows_name_the_known(tmp_path):
+    with pytest.raises(UserError, match="mmdrfuse/table5"):
+        targets.reproduce("mmdrfuse/table9", run=tmp_path)
+    with pytest.raises(UserError, match="maximum/clip"):
+        targets.reproduce("mmdrfuse/table5", row="nobody", data="scenes", run=tmp_path)
+    with pytest.raises(UserError, match="ours and average"):
+        targets.reproduce("mmdrfuse/student", data="tno", run=tmp_path)
