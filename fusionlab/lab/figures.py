@@ -81,7 +81,7 @@ def move(panel: Callable[..., "Figure"], **controls: Any) -> None:
     own default, else in the middle. A panel that fails at its first drawing fails the cell.
     """
     from IPython.display import display
-    from ipywidgets import interact
+    from ipywidgets import VBox, interactive_output
 
     defaults = {
         key: p.default for key, p in inspect.signature(panel).parameters.items() if p.default is not p.empty
@@ -97,7 +97,9 @@ def move(panel: Callable[..., "Figure"], **controls: Any) -> None:
             faults.append(fault)
             raise
 
-    interact(draw, **{key: _control(key, control, defaults) for key, control in controls.items()})
+    sliders = {key: _control(key, control, defaults) for key, control in controls.items()}
+    drawing = interactive_output(draw, sliders)
+    display(VBox([*sliders.values(), drawing]))
     # The widget shows an error in its own output and goes on; a test run must see it.
     if faults:
         raise faults[0]
