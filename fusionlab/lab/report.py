@@ -1,5 +1,6 @@
-"""One page for a run: what failed, the records, and every executed notebook, readable without a network."""
+"""One page for a run: what failed, records beside printed rows, and every notebook; needs no network."""
 
+import csv
 import itertools
 import json
 import re
@@ -11,6 +12,8 @@ from typing import Any
 from fusionlab.errors import UserError
 from fusionlab.lab import records
 from fusionlab.lab.offline import to_html
+from fusionlab.paths import asset
+from fusionlab.targets import DIFFERENCES
 
 COLUMNS = (
     *("row", "metric", "value", "unit", "convention", "data", "split", "n", "profile", "seed", "weights"),
@@ -83,9 +86,51 @@ def _records(rows: Sequence[records.Record]) -> str:
     parts = ["<h2>Records</h2>"] if rows else []
     by_target = sorted(rows, key=lambda record: record.target)
     for target, group in itertools.groupby(by_target, key=lambda record: record.target):
-        lines = [[escape(_cell(getattr(record, column))) for column in COLUMNS] for record in group]
-        parts.append(f"<h3>{escape(target)}</h3>\n{_table(COLUMNS, lines)}")
+        same_target = list(group)
+        parts.append(f"<h3>{escape(target)}</h3>")
+        parts += [_comparison(target, measured) for measured in _comparable(same_target)]
+        if target in DIFFERENCES:
+            parts.append(f"<p>Why printed and measured rows differ: {escape(DIFFERENCES[target])}</p>")
+        lines = [[escape(_cell(getattr(record, column))) for column in COLUMNS] for record in same_target]
+        parts.append(f"<details><summary>Every field</summary>\n{_table(COLUMNS, lines)}</details>")
     return "\n".join(parts)
+
+
+SETTING = ("data", "split", "n", "convention", "profile", "seed")
+
+
+def _comparable(rows: Sequence[records.Record]) -> list[list[records.Record]]:
+    """The records that may stand in one table: equal in data, convention, profile and seed."""
+    groups: dict[tuple[str, ...], list[records.Record]] = {}
+    for record in rows:
+        groups.setdefault(tuple(str(getattr(record, name)) for name in SETTING), []).append(record)
+    return list(groups.values())
+
+
+def _comparison(target: str, rows: Sequence[records.Record]) -> str:
+    """Rows as measured, under the row that the paper prints for this data where it prints one."""
+    metrics = list(dict.fromkeys(record.metric for record in rows))
+    table: dict[str, dict[str, str]] = {}
+    for record in rows:
+        table.setdefault(record.row, {})[record.metric] = f"{record.value:#.4g}"
+    paper, place = target.split("/")
+    table = {f"{method}, as printed": row for method, row in _printed(paper, place, rows[0].data)} | table
+    lines = [[escape(name), *(row.get(metric, "") for metric in metrics)] for name, row in table.items()]
+    setting = ", ".join(f"{name} {_cell(getattr(rows[0], name)) or 'none'}" for name in SETTING)
+    return f"<p>{escape(setting)}</p>\n{_table(('row', *metrics), lines)}"
+
+
+def _printed(paper: str, table: str, data: str) -> list[tuple[str, dict[str, str]]]:
+    """The paper's own rows for this data, as printed; none for data it does not report."""
+    file = asset("papers") / f"{paper}.csv"
+    rows: dict[str, dict[str, str]] = {}
+    if file.exists():
+        with file.open(newline="", encoding="utf-8") as lines:
+            for cell in csv.DictReader(lines):
+                own = cell["method"].lower() == paper and cell["dataset"].lower() == data.lower()
+                if cell["table"] == table and own:
+                    rows.setdefault(cell["method"], {})[cell["metric"]] = cell["value"]
+    return list(rows.items())
 
 
 def _cell(value: Any) -> str:

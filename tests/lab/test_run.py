@@ -1,5 +1,6 @@
 """One run of three small notebooks, looked at from all sides; a kernel start costs seconds."""
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -181,3 +182,22 @@ def test_an_unknown_profile_runs_nothing(tmp_path, write_notebook):
         run_notebooks(
             [write_notebook("a", PARAMETERS)], "paper", "auto", None, tmp_path / "r", progress=False
         )
+
+
+def test_records_stand_under_the_row_the_paper_prints(tmp_path):
+    from fusionlab.lab.report import write_report
+
+    made = [
+        records.measured(
+            "mmdrfuse/table5", row, "SSIM", 0.5, profile="laptop", seed=0, command="x", convention="mmdrfuse"
+        )
+        for row in ("student", "maximum")
+    ]
+    records.append(tmp_path, [dataclasses.replace(record, data="roadscene") for record in made])
+    page = write_report(tmp_path).read_text("utf-8")
+    rows = re.findall(r"<tr>(.*?)</tr>", page.split("<details>")[0])
+    cells = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows]
+    assert cells[:2] == [["row", "SSIM"], ["MMDRFuse, as printed", "0.89"]]
+    assert [cell[0] for cell in cells[2:]] == ["student", "maximum"]
+    assert "seed 0" in page
+    assert "differ: the released weights" in page
