@@ -89,7 +89,7 @@ def _records(rows: Sequence[records.Record]) -> str:
         same_target = list(group)
         parts.append(f"<h3>{escape(target)}</h3>")
         parts += [_comparison(target, measured) for measured in _comparable(same_target)]
-        if target in DIFFERENCES:
+        if target in DIFFERENCES and any(_printed(target, record.data) for record in same_target):
             parts.append(f"<p>Why printed and measured rows differ: {escape(DIFFERENCES[target])}</p>")
         lines = [[escape(_cell(getattr(record, column))) for column in COLUMNS] for record in same_target]
         parts.append(f"<details><summary>Every field</summary>\n{_table(COLUMNS, lines)}</details>")
@@ -113,15 +113,15 @@ def _comparison(target: str, rows: Sequence[records.Record]) -> str:
     table: dict[str, dict[str, str]] = {}
     for record in rows:
         table.setdefault(record.row, {})[record.metric] = f"{record.value:#.4g}"
-    paper, place = target.split("/")
-    table = {f"{method}, as printed": row for method, row in _printed(paper, place, rows[0].data)} | table
+    table = {f"{method}, as printed": row for method, row in _printed(target, rows[0].data).items()} | table
     lines = [[escape(name), *(row.get(metric, "") for metric in metrics)] for name, row in table.items()]
     setting = ", ".join(f"{name} {_cell(getattr(rows[0], name)) or 'none'}" for name in SETTING)
     return f"<p>{escape(setting)}</p>\n{_table(('row', *metrics), lines)}"
 
 
-def _printed(paper: str, table: str, data: str) -> list[tuple[str, dict[str, str]]]:
-    """The paper's own rows for this data, as printed; none for data it does not report."""
+def _printed(target: str, data: str) -> dict[str, dict[str, str]]:
+    """The paper's own row for this data, as printed; none for data it does not report."""
+    paper, table = target.split("/")
     file = asset("papers") / f"{paper}.csv"
     rows: dict[str, dict[str, str]] = {}
     if file.exists():
@@ -130,7 +130,7 @@ def _printed(paper: str, table: str, data: str) -> list[tuple[str, dict[str, str
                 own = cell["method"].lower() == paper and cell["dataset"].lower() == data.lower()
                 if cell["table"] == table and own:
                     rows.setdefault(cell["method"], {})[cell["metric"]] = cell["value"]
-    return list(rows.items())
+    return rows
 
 
 def _cell(value: Any) -> str:
