@@ -81,28 +81,23 @@ def move(panel: Callable[..., "Figure"], **controls: Any) -> None:
     own default, else in the middle. A panel that fails at its first drawing fails the cell.
     """
     from IPython.display import display
-    from ipywidgets import VBox, interactive_output
+    from ipywidgets import Image, VBox
 
     defaults = {
         key: p.default for key, p in inspect.signature(panel).parameters.items() if p.default is not p.empty
     }
-    faults: list[Exception] = []
+    knobs = {key: _control(key, control, defaults) for key, control in controls.items()}
+    # An Image, not `interact`: its Output widget makes a headless client wait for ever now and then.
+    picture = Image(format="png")
 
-    def draw(**values: Any) -> None:
-        settings = ", ".join(f"{key} = {value}" for key, value in values.items())
-        alt = f"{panel.__name__.replace('_', ' ')} for {settings}"
-        try:
-            display(_picture(_png(panel(**values), alt), alt))
-        except Exception as fault:
-            faults.append(fault)
-            raise
+    def draw(_: Any = None) -> None:
+        values = {key: knob.value for key, knob in knobs.items()}
+        picture.value = _png(panel(**values), panel.__name__)
 
-    sliders = {key: _control(key, control, defaults) for key, control in controls.items()}
-    drawing = interactive_output(draw, sliders)
-    display(VBox([*sliders.values(), drawing]))
-    # The widget shows an error in its own output and goes on; a test run must see it.
-    if faults:
-        raise faults[0]
+    for knob in knobs.values():
+        knob.observe(draw, names="value")
+    draw()
+    display(VBox([*knobs.values(), picture]))
 
 
 def table(rows: Sequence[Mapping[str, Any]], caption: str) -> None:

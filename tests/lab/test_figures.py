@@ -99,28 +99,26 @@ def test_a_table_has_four_digits_and_dashes(shown):
 
 
 def test_a_panel_is_drawn_headless_at_its_defaults_and_again_on_each_move(monkeypatch):
-    import ipywidgets
+    import IPython.display
 
-    calls, made = [], {}
-    connect = ipywidgets.interactive_output
-
-    def spy(draw, sliders):
-        made.update(sliders)
-        return connect(draw, sliders)
-
-    monkeypatch.setattr(ipywidgets, "interactive_output", spy)
+    calls, shown = [], []
+    monkeypatch.setattr(IPython.display, "display", shown.append)
 
     def panel(sigma=0.5, steps=3, kind="heun", bare=1):
         calls.append((sigma, steps, kind))
-        return lab.grid([torch.zeros(4, 4)])
+        return lab.grid([torch.full((4, 4), sigma / 2)])
 
     lab.move(panel, sigma=(0.0, 2.0, 0.25), steps=(1, 9), kind=["euler", "heun"])
     assert calls == [(0.5, 3, "heun")]
-    assert made["sigma"].continuous_update is False
-    assert (made["sigma"].min, made["sigma"].max, made["sigma"].step) == (0.0, 2.0, 0.25)
-    assert isinstance(made["steps"].value, int)
-    made["sigma"].value = 2.0
+    sigma, steps, _, picture = shown[0].children
+    assert sigma.continuous_update is False
+    assert (sigma.min, sigma.max, sigma.step) == (0.0, 2.0, 0.25)
+    assert isinstance(steps.value, int)
+    before = picture.value
+    sigma.value = 2.0
     assert calls == [(0.5, 3, "heun"), (2.0, 3, "heun")]
+    assert picture.value[:4] == b"\x89PNG"
+    assert picture.value != before
 
 
 def test_a_panel_that_fails_fails_its_cell():
