@@ -18,6 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PINNED := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 READY := .venv/ready
 
+NEEDS := fusionlab needs Python 3.11, 3.12 or 3.13, and
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 NO_TORCHVISION := import importlib.util, sys; sys.exit(importlib.util.find_spec("torchvision") is not None)
 
@@ -30,9 +31,12 @@ help: ## list the commands
 setup: $(READY) ## create .venv with everything in it (once; again when the requirements change)
 
 $(READY): pyproject.toml $(CONSTRAINTS)
+	@test ! -x $(BIN)/python || $(BIN)/python -c '$(SUPPORTED)' 2>/dev/null || { \
+		echo "$(NEEDS) .venv is not; remove it with make clean, then name one: make setup PYTHON=python3.13" >&2; \
+		exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 		$(PYTHON) -c '$(SUPPORTED)' 2>/dev/null || { \
-			echo "fusionlab needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is not; name one: make setup PYTHON=python3.13" >&2; \
+			echo "$(NEEDS) $(PYTHON) is not; name one: make setup PYTHON=python3.13" >&2; \
 			exit 1; }; \
 		$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 			echo "$(PYTHON) cannot create environments with pip; install its venv package (Debian, Ubuntu: python3-venv)" >&2; \
@@ -62,7 +66,7 @@ test: setup ## lint, types, tests, and notebook 00 with the changed notebooks at
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 --durations=15 \
 		$$(printf '%s\n' notebooks/00_start_here.ipynb $$changed | sort -u)
 
-bench: setup ## measure speed and memory; prints, judges only ratios
+bench: setup ## measure speed; prints, judges only ratios
 	$(BIN)/python -m pytest -s tests/benchmarks
 
 notebooks: setup ## execute the notebooks on scenes at laptop and store their outputs

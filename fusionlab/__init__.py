@@ -1,4 +1,4 @@
-"""Infrared-visible image fusion: five papers, each whole, in a package small enough to read.
+"""Infrared-visible image fusion, paper by paper (so far one of five), in a package small enough to read.
 
 >>> import fusionlab
 >>> pair = fusionlab.open_pairs("scenes", n=1)[0]

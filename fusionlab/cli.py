@@ -133,10 +133,16 @@ def evaluate(
     """
     from fusionlab.batch import score_files, summary
 
-    wanted = [name.strip() for name in metrics.split(",")] if metrics else None
+    wanted = [name.strip() for name in metrics.split(",")] if metrics is not None else None
     scores, failures = score_files(ir, vi, fused, convention, wanted)
     if scores:
         typer.echo(summary(scores))
+        for row in scores.rows:
+            undefined = [metric for metric in scores.metrics if row[metric] != row[metric]]
+            if undefined:
+                typer.echo(
+                    f"{row['name']}: {', '.join(undefined)} undefined, as for a constant source", err=True
+                )
         for file, text in ((csv, scores.csv()), (markdown, scores.markdown())):
             if file:
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -243,11 +249,10 @@ def reproduce(
     \b
     Examples:
       fusionlab reproduce --list
-      fusionlab reproduce mmdrfuse/table5 --row maximum/ours/stretch
+      fusionlab reproduce mmdrfuse/table5 --row maximum/stretch
       fusionlab reproduce mmdrfuse/table5 --verify
     """
     from fusionlab import targets, verify
-    from fusionlab.lab.session import resolve_profile
 
     if listing:
         typer.echo("\n".join(targets.TARGETS))
@@ -256,9 +261,7 @@ def reproduce(
         raise UserError(f"name a target: {', '.join(targets.TARGETS)}")
     if not compare:
         with _new_run() as folder:
-            made = targets.reproduce(
-                target, row, resolve_profile() if profile == "auto" else profile, data, seed or 0, folder
-            )
+            made = targets.reproduce(target, row, _work(profile), data, seed or 0, folder)
         for record in made:
             unit = "" if record.unit == "1" else f" {record.unit}"
             typer.echo(f"{record.row} {record.metric} {record.value:.6g}{unit}")
@@ -272,6 +275,13 @@ def reproduce(
     typer.echo(f"{sum(verdict.confirmed for verdict in verdicts)} of {len(verdicts)} confirmed")
     if not all(verdict.confirmed for verdict in verdicts):
         raise typer.Exit(1)
+
+
+def _work(profile: str) -> str:
+    """The profile of a target; unlike a notebook it may also be paper."""
+    from fusionlab.lab.session import PROFILES, resolve_profile
+
+    return resolve_profile(allowed=(*PROFILES, "paper")) if profile == "auto" else profile
 
 
 @contextmanager

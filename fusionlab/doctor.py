@@ -77,7 +77,7 @@ def _packages(findings: Findings) -> None:
         findings.add("course", _package(name))
     if any(_version(name) is None for name in COURSE):
         findings.remedies.append("notebooks: pip install 'fusionlab-course[course]'")
-    # Neither is needed to fuse: LPIPS is computed here from the weights that the lpips wheel carries.
+    # Neither is needed to fuse; the lpips wheel carries the linear weights of a loss that later methods use.
     findings.add("optional", _package("lpips"))
     findings.add(
         "optional", _package("torchvision", fault("torchvision") if _version("torchvision") else None)
@@ -125,8 +125,8 @@ def _data(findings: Findings) -> None:
     incomplete = [dataset for dataset in sorted(registered) if found[dataset] < registered[dataset]]
     if incomplete:
         findings.remedies.append(
-            f"{', '.join(incomplete)}: data/README.md names the sources; lay the files out like "
-            "fusionlab/data/registry.csv and set FUSIONLAB_MIRROR to that folder"
+            f"{', '.join(incomplete)}: the project's data/README.md names sources; lay the files out as in "
+            f"{Path(__file__).parent / 'data' / 'registry.csv'} and set FUSIONLAB_MIRROR to that folder"
         )
 
 
@@ -144,5 +144,5 @@ def _weights(findings: Findings) -> None:
             try:
                 findings.add("weights", describe(load(name, source)))
             except UserError as error:
-                findings.add("weights", f"{name}, weights {source}: absent")
+                findings.add("weights", f"{name}, weights {source}: not usable")
                 findings.remedies.append(str(error))

@@ -41,7 +41,10 @@ def mirror() -> Path | None:
 
 def cache() -> Path:
     """Where fetched data is kept: FUSIONLAB_CACHE, else `~/.cache/fusionlab`."""
-    return Path(os.environ.get("FUSIONLAB_CACHE") or Path.home() / ".cache" / "fusionlab")
+    try:
+        return Path(os.environ.get("FUSIONLAB_CACHE") or Path.home() / ".cache" / "fusionlab")
+    except RuntimeError as error:  # a user without a home
+        raise UserError(f"no place for a cache ({error}); name one in FUSIONLAB_CACHE") from error
 
 
 def runs() -> Path:

@@ -1,6 +1,7 @@
 """Promoted records computed again: does this machine confirm them?"""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from fusionlab.errors import UserError
 from fusionlab.lab import records
 from fusionlab.lab.records import Record
 from fusionlab.paths import asset
-from fusionlab.targets import reproduce
+from fusionlab.targets import TRAINING, reproduce
 
 # Relative or absolute. Another processor rounds otherwise, which can move single pixels by one grey level.
 TOLERANCE = 1e-3
@@ -62,13 +63,16 @@ def recompute(promoted: Sequence[Record], row: str | None, data: str, run: Path)
 
 
 def _identity(record: Record) -> tuple[str, ...]:
-    """The key but for the device: a number must hold on whatever device."""
-    return dataclasses.replace(record, device="").key
+    """The key but for device and weights: a number must hold on whatever device, and weights are compared."""
+    return dataclasses.replace(record, device="", weights="").key
 
 
 def _verdict(old: Record, new: Record | None) -> Verdict:
     text = f"{old.row} {old.metric} ({old.profile}, {old.data}, seed {old.seed}): promoted {old.value:.6g}"
     if new is None:
-        return Verdict(f"{text}, NOT RECOMPUTED: nothing of this key and these weights came out", False)
-    confirmed = records.same(old, new, TOLERANCE)
+        return Verdict(f"{text}, NOT RECOMPUTED: nothing of this key came out", False)
+    # Another processor or thread count trains other weights, which must still reach the number.
+    if old.target not in TRAINING and old.weights != new.weights:
+        return Verdict(f"{text}, OTHER WEIGHTS: {old.weights[:12]} then, {new.weights[:12]} now", False)
+    confirmed = math.isclose(old.value, new.value, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
     return Verdict(f"{text}, now {new.value:.6g}, {'confirmed' if confirmed else 'DIFFERS'}", confirmed)

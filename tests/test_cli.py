@@ -243,7 +243,7 @@ def test_doctor_names_causes_and_remedies(tmp_path: Path) -> None:
     assert "torchvision 9, does not import (RuntimeError: operator torchvision::nms)" in found.stdout
     assert "tno: 0 of 84 registered files" in found.stdout
     assert "set FUSIONLAB_MIRROR" in found.stdout
-    assert "mmdrfuse, weights official: absent" in found.stdout
+    assert "mmdrfuse, weights official: not usable" in found.stdout
 
     (broken / "torch").mkdir()
     (broken / "torch" / "__init__.py").write_text("raise OSError('libcudart.so')")
@@ -267,7 +267,7 @@ def test_doctor_knows_the_packages_of_pyproject() -> None:
 
 
 def made(value: float, row: str = "a", unit: str = "bits", **changes: object) -> Record:
-    text = dict.fromkeys(FIELDS, "x")
+    text = dict.fromkeys(FIELDS, "x") | {"commit": "0" * 40}
     record = Record(**{**text, "target": "demo/table1", "value": value, "seed": 7, "weights": "none"})
     return dataclasses.replace(record, row=row, unit=unit, profile="smoke", data="scenes", **changes)
 

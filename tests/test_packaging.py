@@ -5,7 +5,10 @@ import os
 import re
 import stat
 import subprocess
+import sys
 import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,11 +40,48 @@ def lower_bounds(requirements: list[str]) -> dict[str, Version]:
 DECLARED = lower_bounds([*PROJECT["dependencies"], *EXTRAS["course"], *EXTRAS["dev"]])
 
 
-def files() -> list[Path]:
-    """The files of the checkout that git tracks or would track."""
+def files(root: Path = ROOT) -> list[Path]:
+    """The files of the checkout that git tracks or would track; without git, those not ignored."""
+    if not (root / ".git").exists():  # a repository further up knows nothing of this folder
+        return list(walk(root, ignored(root)))
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    names = subprocess.run(listing, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
-    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+    try:
+        names = subprocess.run(listing, cwd=root, capture_output=True, check=True).stdout.decode().split("\0")
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return list(walk(root, ignored(root)))
+    return [root / name for name in names if name and (root / name).is_file()]
+
+
+def ignored(root: Path) -> list[str]:
+    """The names in .gitignore, all of them folders at any depth, and git's own."""
+    lines = (root / ".gitignore").read_text(encoding="utf-8").split()
+    assert all(re.fullmatch(r"[^/]+/", line) for line in lines)
+    return [".git", *(line.rstrip("/") for line in lines)]
+
+
+def walk(folder: Path, left_out: list[str]) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if any(fnmatch(path.name, name) for name in left_out):
+            continue
+        if path.is_dir():
+            yield from walk(path, left_out)
+        else:
+            yield path
+
+
+@pytest.mark.parametrize("refusal", ["no .git", "no git", "git fails"])
+def test_files_are_found_without_git(tmp_path, monkeypatch, refusal):
+    kept, left_out = ["a.txt", "pkg/b.py"], [".venv/bin/x", "pkg/__pycache__/y", "x.egg-info/z"]
+    for name in kept + left_out:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / ".gitignore").write_bytes((ROOT / ".gitignore").read_bytes())
+    if refusal != "no .git":
+        (tmp_path / ".git").write_text("gitdir: nowhere", encoding="utf-8")
+    if refusal == "no git":
+        monkeypatch.setenv("PATH", "")
+    found = {path.relative_to(tmp_path).as_posix() for path in files(tmp_path)}
+    assert found == {".gitignore", *kept}
 
 
 def test_conda_asks_for_the_same_packages():
@@ -119,46 +159,81 @@ def test_workflow(path):
         made = [command.split()[1] for command in commands if command.startswith("make ")]
         assert made
         assert set(made) <= set(targets)
-        assert any("upload-artifact" in step.get("uses", "") for step in job["steps"])
 
 
-def test_ci_runs_make_test():
-    triggers = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))[
-        True
-    ]  # `on` is a boolean
-    assert set(triggers) == {"push", "pull_request"}
+def test_ci_runs_make_test_and_nothing_else():
+    ci = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    assert set(ci[True]) == {"push", "pull_request"}  # YAML reads the key `on` as a boolean
+    (job,) = ci["jobs"].values()
+    *prepared, last = job["steps"]
+    assert all(step["uses"].startswith(("actions/checkout@", "actions/setup-python@")) for step in prepared)
+    assert last == {"run": "make test"}
     script = ROOT / ".ci" / "run"
     assert script.read_text(encoding="utf-8").splitlines() == ["#!/bin/sh", "exec make test"]
     assert os.name == "nt" or script.stat().st_mode & stat.S_IXUSR
 
 
-def make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    plain = {key: value for key, value in os.environ.items() if key not in {"MAKEFLAGS", "MAKELEVEL"}}
-    return subprocess.run(["make", *arguments], cwd=cwd, env=plain, capture_output=True, text=True)
+def test_nightly_keeps_what_it_ran():
+    nightly = yaml.safe_load((ROOT / ".github" / "workflows" / "nightly.yml").read_text(encoding="utf-8"))
+    (job,) = nightly["jobs"].values()
+    assert any("PROFILE=laptop" in step.get("run", "") for step in job["steps"])
+    assert any("--nbval" in step.get("run", "") for step in job["steps"])
+    assert any("upload-artifact" in step.get("uses", "") for step in job["steps"])
 
 
-def test_make_help_lists_every_command():
+def test_make_help_lists_every_command(make):
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE)
     listed = re.findall(r"^make (\w+) ", make("help", cwd=ROOT).stdout, re.MULTILINE)
     assert listed == phony[1].split()
 
 
-@pytest.mark.parametrize(
-    "python, message",
-    [
-        ("exit 1", "needs Python 3.11, 3.12 or 3.13"),
-        ('case "$2" in *ensurepip*) exit 1;; esac', "install its venv package"),
-    ],
-    ids=["too old", "without pip"],
-)
-def test_setup_refuses_an_unfit_python(tmp_path, python, message):
+def interpreter(path: Path, version: tuple[int, int], missing: str = "") -> Path:
+    """A stand-in for a Python of that version, from which a module may be missing."""
+    pretend = f"import sys; sys.version_info = {version}; sys.modules[{missing!r}] = None; exec(sys.argv[1])"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{pretend}" "$2"\n', encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def fresh(tmp_path) -> Path:
+    """A checkout in which nothing was set up."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    unfit = tmp_path / "unfit"
-    unfit.write_text(f"#!/bin/sh\n{python}\n", encoding="utf-8")
-    unfit.chmod(0o755)
-    refused = make("setup", f"PYTHON={unfit}", cwd=tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "version, missing, message",
+    [
+        ((3, 10), "", "needs Python 3.11, 3.12 or 3.13"),
+        ((3, 14), "", "needs Python 3.11, 3.12 or 3.13"),
+        ((3, 11), "ensurepip", "install its venv package"),
+    ],
+)
+def test_setup_refuses_an_unfit_python(make, fresh, version, missing, message):
+    unfit = interpreter(fresh / "unfit", version, missing)
+    refused = make("setup", f"PYTHON={unfit}", cwd=fresh)
     assert refused.returncode != 0
     assert message in refused.stderr
-    assert not (tmp_path / ".venv").exists()
+    assert str(unfit) in refused.stderr
+    assert not (fresh / ".venv").exists()
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 14)])
+def test_setup_refuses_an_environment_of_an_unfit_python(make, fresh, version):
+    interpreter(fresh / ".venv" / "bin" / "python", version)
+    refused = make("setup", "PYTHON=false", cwd=fresh)
+    assert refused.returncode != 0
+    assert "needs Python 3.11, 3.12 or 3.13, and .venv is not; remove it with make clean" in refused.stderr
+    assert not (fresh / ".venv" / "ready").exists()
+
+
+@pytest.mark.parametrize("version", [(3, 11), (3, 13)])
+def test_setup_goes_on_with_an_environment_of_a_fit_python(make, fresh, version):
+    """This one has no pip, so that it is made anew: the next to be asked is PYTHON."""
+    interpreter(fresh / ".venv" / "bin" / "python", version)
+    refused = make("setup", "PYTHON=false", cwd=fresh)
+    assert "needs Python 3.11, 3.12 or 3.13, and false is not" in refused.stderr

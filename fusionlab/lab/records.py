@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import json
 import math
 import os
 import platform
@@ -150,11 +151,11 @@ def merge(old: Iterable[Record], new: Iterable[Record]) -> list[Record]:
 def promote(run: Path, figures_root: Path) -> list[Path]:
     """Merges a run's records into `<figures_root>/<paper>/records.csv` and returns the files written.
 
-    Raises UserError where a record fails the lint or comes from uncommitted code; then nothing is written.
+    Raises UserError where a record fails the lint or comes from code of no commit; then nothing is written.
     """
     fresh = read(Path(run) / "records.csv")
     faults = lint(fresh)
-    if any(record.commit.endswith("+dirty") for record in fresh):
+    if not all(re.fullmatch(r"[0-9a-f]{40}", record.commit) for record in fresh):
         faults.append("made from code that no commit holds; commit it and run again")
     if faults:
         raise UserError(f"{Path(run).name} cannot be promoted: " + "; ".join(faults))
@@ -185,15 +186,6 @@ def lint(records: Iterable[Record]) -> list[str]:
     return faults
 
 
-def same(old: Record, new: Record, tolerance: float) -> bool:
-    """Whether a recomputed record confirms a promoted one, on whatever device.
-
-    The keys agree but for the device, and the values agree within `tolerance`, relative or absolute.
-    """
-    keys_agree = dataclasses.replace(new, device=old.device).key == old.key
-    return keys_agree and math.isclose(old.value, new.value, rel_tol=tolerance, abs_tol=tolerance)
-
-
 def environment(device: str = "cpu") -> dict[str, str]:
     """The fields `device`, `versions`, `commit` and `date` of a record made now on this machine."""
     versions = [f"python {platform.python_version()}"]
@@ -214,14 +206,27 @@ def this_command() -> str:
 def commit(root: Path = PACKAGE.parent) -> str:
     """The checkout's commit, with "+dirty" where code, notebooks or data differ from it.
 
-    Outside a checkout `wheel-<version>`; empty, which the lint refuses, where git gives no commit.
+    Of an installation from a repository its commit, of another `wheel-<version>`; "unknown" where git does
+    not answer. `promote` takes none of the last three.
     """
     if not (root / ".git").exists():
-        from fusionlab import __version__
-
-        return f"wheel-{__version__}"
+        return _installed_commit()
     head = _git(root, "rev-parse", "HEAD")
-    return f"{head}+dirty" if head and _git(root, "status", "--porcelain", "--", *_SOURCES) else head
+    return (
+        f"{head}+dirty"
+        if head and _git(root, "status", "--porcelain", "--", *_SOURCES)
+        else head or "unknown"
+    )
+
+
+def _installed_commit() -> str:
+    from fusionlab import __version__
+
+    try:
+        origin = metadata.distribution("fusionlab-course").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        origin = None
+    return json.loads(origin or "{}").get("vcs_info", {}).get("commit_id", f"wheel-{__version__}")
 
 
 # What makes a number; a promoted table under figures/ does not make the next record dirty.

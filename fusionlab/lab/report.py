@@ -170,8 +170,9 @@ def _notebook(run: Path, name: str, unconverted: list[str]) -> str:
         for cell in notebook.cells
         if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
     ]
-    # Links between notebooks lead to their place on this page.
+    # Links between notebooks lead to their place on this page; other files of the course are not in the run.
     html = re.sub(r'href="(?:\./)?([\w-]+)\.ipynb"', r'href="#\1"', "\n".join(cells))
+    html = re.sub(r'<a href="(?:\./)?[\w-]+\.md">(.*?)</a>', r"\1", html)
     return f'<article id="{escape(name)}">\n{html}\n</article>'
 
 

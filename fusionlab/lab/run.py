@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fusionlab import __version__
+from fusionlab.errors import UserError
 from fusionlab.lab.records import environment, this_command
 from fusionlab.lab.session import resolve_data, resolve_profile
 from fusionlab.paths import runs
@@ -62,9 +63,11 @@ def run_notebooks(
     """
     from fusionlab.lab.report import write_report
 
-    run = Path(run).resolve()
-    (run / "notebooks").mkdir(parents=True, exist_ok=True)
+    run, paths = Path(run).resolve(), [Path(path).resolve() for path in paths]
+    if len({path.name for path in paths}) < len(paths):
+        raise UserError("two notebooks have one name, so one would replace the other; run them apart")
     settings = {"profile": resolve_profile(profile), "data": located(resolve_data(data))}
+    (run / "notebooks").mkdir(parents=True, exist_ok=True)
     parameters: dict[str, Any] = {} if profile == "auto" else {"profile": settings["profile"]}
     parameters |= {} if data == "auto" else {"data": settings["data"]}
     parameters |= {} if seed is None else {"seed": seed}
@@ -78,7 +81,10 @@ def run_notebooks(
     outcomes: list[Outcome] = []
     try:
         for path in paths:
-            outcomes.append(_execute(Path(path).resolve(), run, parameters, surroundings, progress, limit))
+            outcomes.append(_execute(path, run, parameters, surroundings, progress, limit))
+    except KeyboardInterrupt:
+        outcomes.append(Outcome(path.stem, False, 0.0, "interrupted"))
+        raise
     finally:
         here = environment()
         made = f"{here['date']}, fusionlab {here['commit'] or __version__}, {here['versions']}"

@@ -71,20 +71,16 @@ def start(profile: str = "auto", data: str = "auto", seed: int = 0) -> Session:
     return Session(resolved, data, seed, device)
 
 
-def resolve_profile(profile: str = "auto") -> str:
-    """A notebook's profile; "auto" is FUSIONLAB_PROFILE where set, else by the machine. Raises UserError."""
-    if profile == "auto":
-        profile = os.environ.get("FUSIONLAB_PROFILE") or "auto"
+def resolve_profile(profile: str = "auto", allowed: tuple[str, ...] = PROFILES) -> str:
+    """The profile a session would run at; raises UserError for one that is not allowed there."""
+    profile = os.environ.get("FUSIONLAB_PROFILE") or profile
     if profile == "auto":
         import torch
 
         return "gpu" if torch.cuda.is_available() else "laptop"
-    if profile == "paper":
-        raise UserError(
-            "profile paper is run by `fusionlab reproduce` only; notebooks take smoke, laptop or gpu"
-        )
-    if profile not in PROFILES:
-        raise UserError(f"there is no profile {profile}; use auto, {', '.join(PROFILES)}")
+    if profile not in allowed:
+        hint = "; paper is run by `fusionlab reproduce` only" if profile == "paper" else ""
+        raise UserError(f"there is no profile {profile} here; use auto, {', '.join(allowed)}{hint}")
     return profile
 
 
@@ -113,9 +109,10 @@ def record(
 ) -> Record:
     """One measured number with its surroundings, also appended to the run that FUSIONLAB_RUN names.
 
-    `details` are unit, convention, weights, note and command, as `records.measured` takes them.
+    `details` are unit, convention, weights, device, note and command, as `records.measured` takes them.
     """
     details.setdefault("command", os.environ.get("FUSIONLAB_COMMAND", ""))
+    details.setdefault("device", "cpu")  # where fusers are loaded unless told otherwise
     made = measured(
         target,
         row,
@@ -124,7 +121,6 @@ def record(
         pairs,
         profile=session.profile,
         seed=session.seed,
-        device=session.device,
         **details,
     )
     run = os.environ.get("FUSIONLAB_RUN")

@@ -1,6 +1,7 @@
 """The fusers, and the one way to get each: `load`."""
 
 import hashlib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class Fuser:
 
     @torch.no_grad()
     def __call__(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuses two (B, 1, H, W) float images in [0, 1], 16x16 or larger, into one clipped to [0, 1].
+        """Fuses two (B, 1, H, W) float32 images in [0, 1], 16x16 or larger, into one clipped to [0, 1].
 
         Raises UserError for other shapes, types or ranges.
         """
@@ -139,8 +140,8 @@ def _require_images(ir: Tensor, vi: Tensor) -> None:
             raise UserError(
                 f"the {role} image has shape {tuple(image.shape)}; needed is (B, 1, H, W) from 16x16 up"
             )
-        if not image.is_floating_point() or not 0 <= image.min() <= image.max() <= 1:
-            raise UserError(f"the {role} image is not a float image in [0, 1]; divide 8-bit values by 255")
+        if image.dtype != torch.float32 or not 0 <= image.min() <= image.max() <= 1:
+            raise UserError(f"the {role} image is not float32 in [0, 1]; divide 8-bit values by 255")
     if ir.shape != vi.shape:
         raise UserError(
             f"infrared {tuple(ir.shape)} and visible {tuple(vi.shape)} differ in shape; register them first"
@@ -170,11 +171,14 @@ def _state_dict(file: Path, content: bytes) -> dict[str, Tensor]:
     """Reads safetensors, or a foreign PyTorch checkpoint without running any of its code."""
     if file.suffix != ".safetensors":
         try:
-            return torch.load(file, map_location="cpu", weights_only=True)
+            weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except Exception as fault:  # pickle, zip and torch each have errors of their own
             raise UserError(
                 f"{file} is no PyTorch state dict ({type(fault).__name__}); give a safetensors file"
             ) from fault
+        if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+            raise UserError(f"{file} holds more than a state dict; save network.state_dict() alone")
+        return weights
     try:
         return load_safetensors(content)
     except SafetensorError as fault:

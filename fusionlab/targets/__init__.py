@@ -19,6 +19,9 @@ TARGETS: dict[str, Target] = {
 }
 
 
+# Targets whose weights are made by the run itself.
+TRAINING = {"mmdrfuse/student"}
+
 # Why a printed row and ours differ, for the report.
 DIFFERENCES = {
     "mmdrfuse/table5": (

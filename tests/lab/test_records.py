@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 from dataclasses import replace
 
@@ -100,13 +101,6 @@ def test_the_lint_names_what_is_missing(change, fault):
     assert fault in faults[0]
 
 
-def test_verifying_compares_value_and_key_but_not_the_device():
-    assert records.same(SOUND, replace(SOUND, value=6.5 + 6e-4, device="NVIDIA H200"), 1e-4)
-    assert not records.same(SOUND, replace(SOUND, value=6.5 + 7e-4), 1e-4)
-    assert not records.same(SOUND, replace(SOUND, data="scenes"), 1e-4)
-    assert not records.same(SOUND, replace(SOUND, value=float("nan")), 1e-4)
-
-
 def git(root, *arguments):
     who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
     return subprocess.run(
@@ -114,10 +108,11 @@ def git(root, *arguments):
     ).stdout
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not on PATH")
 def test_the_commit_of_a_checkout_and_of_a_wheel(tmp_path):
     assert records.commit(tmp_path).startswith("wheel-")
     git(tmp_path, "init")
-    assert records.commit(tmp_path) == ""
+    assert records.commit(tmp_path) == "unknown"
     (tmp_path / "fusionlab").mkdir()
     (tmp_path / "fusionlab" / "a.py").write_text("x = 1\n")
     git(tmp_path, "add", ".")

@@ -1,9 +1,16 @@
 """Printed rows and promoted records, as notebooks read them."""
 
+import hashlib
+from pathlib import Path
+
 import pytest
 
 from fusionlab import lab
 from fusionlab.errors import UserError
+from fusionlab.lab import records
+
+ROOT = Path(__file__).parents[2]
+PROMOTED = sorted((ROOT / "figures").glob("*/records.csv"))
 
 
 def test_a_printed_row_is_the_papers_and_an_unknown_one_names_the_known():
@@ -25,3 +32,20 @@ def test_seeds_are_never_mixed_into_one_row():
         lab.recorded("mmdrfuse/student", data="scenes")
     with pytest.raises(UserError, match="no record of mmdrfuse/table5 on tno"):
         lab.recorded("mmdrfuse/table5", data="tno")
+
+
+@pytest.mark.parametrize("path", PROMOTED, ids=[path.parent.name for path in PROMOTED])
+def test_promoted_records_are_sound_and_come_from_a_commit(path):
+    promoted = records.read(path)
+    assert promoted
+    assert records.lint(promoted) == []
+    assert not {record.commit for record in promoted if record.commit.endswith("+dirty")}
+
+
+def test_every_committed_weight_was_measured():
+    measured = {record.weights for path in PROMOTED for record in records.read(path)} - {"none"}
+    weights = sorted((ROOT / "data" / "weights").iterdir())
+    assert weights
+    for path in weights:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert any(digest.startswith(known) for known in measured), path.name

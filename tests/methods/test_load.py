@@ -41,6 +41,7 @@ def test_any_size_in_the_same_size_out_within_the_unit_range(size):
         (torch.rand(1, 1, 15, 32), torch.rand(1, 1, 15, 32), "16x16"),
         (torch.rand(1, 1, 32, 32), torch.rand(1, 1, 32, 33), "differ"),
         (torch.rand(1, 1, 32, 32) * 255, torch.rand(1, 1, 32, 32), "divide 8-bit"),
+        (torch.rand(1, 1, 32, 32).double(), torch.rand(1, 1, 32, 32), "float32"),
         (torch.full((1, 1, 32, 32), float("nan")), torch.rand(1, 1, 32, 32), r"\[0, 1\]"),
     ],
 )
@@ -110,6 +111,11 @@ def test_unknown_names_and_absent_weights_name_the_remedy(name, weights, message
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
+    torch.save({"state_dict": Student().state_dict()}, tmp_path / "nested.pth")
+    torch.save(list(Student().state_dict().values()), tmp_path / "list.pth")
+    for name in ("nested.pth", "list.pth"):
+        with pytest.raises(UserError, match="more than a state dict"):
+            fusionlab.load("mmdrfuse", weights=tmp_path / name)
     save_file(Student().state_dict(), tmp_path / "student.safetensors")
     with pytest.raises(UserError, match="does not fit"):
         fusionlab.load("mmdrfuse-teacher", weights=tmp_path / "student.safetensors")

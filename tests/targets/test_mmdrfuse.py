@@ -22,7 +22,11 @@ ROWS = {
     "teacher-released/clip": ("teacher", "clip"),
     "maximum/clip": ("max", "clip"),
     "average/stretch": ("mean", "stretch"),
+    "average/clip": ("mean", "clip"),
 }
+# The independent program averages a/255 and b/255 in float64, which rounds some of the halves down; ours
+# rounds (a + b)/2 half up exactly. On FLIR_00211 5.8 % of the pixels differ by a level, which MI notices.
+ROUNDED_OTHERWISE = {("average/clip", "MI"): 0.01}
 
 
 def close(ours: float, theirs: float) -> bool:
@@ -41,7 +45,9 @@ def test_every_promoted_row_agrees_with_the_independent_measurement(shared):
         for metric, column in COLUMNS.items():
             record = promoted[row, metric]
             assert record.n == "50 of 221"
-            assert close(record.value, float(theirs[key][column])), (row, metric, record.value)
+            wanted, wider = float(theirs[key][column]), ROUNDED_OTHERWISE.get((row, metric))
+            agrees = abs(record.value / wanted - 1) < wider if wider else close(record.value, wanted)
+            assert agrees, (row, metric, record.value)
 
 
 @pytest.mark.parametrize("row", ["student-released/stretch", "maximum/clip"])
@@ -54,7 +60,8 @@ def test_a_row_measured_now_equals_its_record(shared, tmp_path, row):
     made = targets.reproduce("mmdrfuse/table5", row=row, run=tmp_path)
     assert [record.metric for record in made] == list(COLUMNS)
     for record in made:
-        assert records.same(old[record.metric], record, tolerance=1e-3), record
+        assert record.key == old[record.metric].key
+        assert record.value == pytest.approx(old[record.metric].value, rel=1e-3), record
     assert records.read(tmp_path / "records.csv") == made
 
 
@@ -97,3 +104,5 @@ def test_unknown_targets_and_rows_name_the_known(tmp_path):
         targets.reproduce("mmdrfuse/table5", row="nobody", data="scenes", run=tmp_path)
     with pytest.raises(UserError, match="ours and average"):
         targets.reproduce("mmdrfuse/student", data="tno", run=tmp_path)
+    with pytest.raises(UserError, match="no recipe for profile paper"):
+        targets.reproduce("mmdrfuse/student", profile="paper", run=tmp_path)
