@@ -1,4 +1,4 @@
-"""The command line: `fusionlab fuse | evaluate | run | reproduce | report | promote | doctor`.
+"""The command line: `fusionlab fuse | evaluate | data | run | reproduce | report | promote | doctor`.
 
 Torch and all that needs it is imported inside the commands, so that `fusionlab --help` answers at once.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from fusionlab import __version__
+from fusionlab import __version__, data_cli
 from fusionlab.errors import UserError
 
 
@@ -42,6 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(data_cli.app, name="data")
 
 
 def _version(wanted: bool) -> None:
@@ -63,6 +64,7 @@ def fusionlab(
       fusionlab fuse ir.png vi.png -o fused.png
       fusionlab fuse tno/ir tno/vis -o fused --method laplacian
       fusionlab evaluate tno/ir tno/vis fused --convention reference --csv scores.csv
+      fusionlab data get roadscene
       fusionlab run 00 --profile smoke
       fusionlab reproduce --list
       fusionlab doctor

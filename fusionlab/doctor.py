@@ -15,6 +15,7 @@ from fusionlab.errors import UserError
 # Distribution -> module, where the names differ.
 CORE = ("torch", "numpy", "scipy", "pillow", "safetensors", "typer", "tqdm")
 MODULES = {"pillow": "PIL"}
+DOWNLOADS = ("pooch",)  # asked for by `fusionlab data get` alone
 COURSE = (
     *("ipykernel", "ipywidgets", "jupyterlab", "latex2mathml", "matplotlib"),
     *("nbclient", "nbconvert", "nbformat", "papermill"),
@@ -73,6 +74,10 @@ def _packages(findings: Findings) -> None:
         if cause:
             findings.usable = False
             findings.remedies.append(f"{name}: pip install {name}")
+    for name in DOWNLOADS:
+        findings.add("data", _package(name))
+        if _version(name) is None:
+            findings.remedies.append(f"downloads: pip install {name}")
     for name in COURSE:
         findings.add("course", _package(name))
     if any(_version(name) is None for name in COURSE):
@@ -117,7 +122,8 @@ def _data(findings: Findings) -> None:
     findings.add("data", "scenes: always there (synthetic)")
     # Read plainly, because fusionlab.data.sources needs torch and a doctor must work without.
     with (Path(__file__).parent / "data" / "registry.csv").open(newline="", encoding="utf-8") as stream:
-        files = [(row["dataset"], row["path"]) for row in csv.DictReader(stream)]
+        rows = [row for row in csv.DictReader(stream) if row["role"] != "weights"]
+    files = [(row["dataset"], row["path"]) for row in rows]
     registered = Counter(dataset for dataset, _ in files)
     found = Counter(dataset for dataset, path in files if any((root / path).is_file() for root in roots))
     for dataset, count in sorted(registered.items()):
@@ -125,7 +131,7 @@ def _data(findings: Findings) -> None:
     incomplete = [dataset for dataset in sorted(registered) if found[dataset] < registered[dataset]]
     if incomplete:
         findings.remedies.append(
-            f"{', '.join(incomplete)}: the project's data/README.md names sources; lay the files out as in "
+            f"{', '.join(incomplete)}: run `fusionlab data get NAME`; or lay the files out as in "
             f"{Path(__file__).parent / 'data' / 'registry.csv'} and set FUSIONLAB_MIRROR to that folder"
         )
 
@@ -133,7 +139,8 @@ def _data(findings: Findings) -> None:
 def _weights(findings: Findings) -> None:
     folders = os.environ.get("FUSIONLAB_WEIGHTS", "")
     findings.add(
-        "weights", f"official ones: looked for in {folders or 'no folder, FUSIONLAB_WEIGHTS is not set'}"
+        "weights",
+        f"official ones: looked for in {folders or 'no folder (FUSIONLAB_WEIGHTS is not set)'} and the cache",
     )
     if not findings.usable:
         return

@@ -22,21 +22,26 @@ def asset(relative: str) -> Path:
 
 
 def find_weights(relative: str) -> Path | None:
-    """First file of this relative path in the folders of FUSIONLAB_WEIGHTS (separated as in PATH)."""
-    for folder in os.environ.get("FUSIONLAB_WEIGHTS", "").split(os.pathsep):
-        if folder and (Path(folder) / relative).is_file():
-            return Path(folder) / relative
-    return None
+    """First file of this path in the folders of FUSIONLAB_WEIGHTS (separated as in PATH) or the cache."""
+    named = os.environ.get("FUSIONLAB_WEIGHTS", "").split(os.pathsep)
+    folders = [*(Path(folder) for folder in named if folder), cache()]
+    return next((folder / relative for folder in folders if (folder / relative).is_file()), None)
 
 
 def mirror() -> Path | None:
-    """The folder FUSIONLAB_MIRROR names, laid out like the registry; None where unset."""
+    """The folder FUSIONLAB_MIRROR names, laid out like the registry; None where unset or an address."""
     folder = os.environ.get("FUSIONLAB_MIRROR", "")
-    if not folder:
+    if not folder or mirror_address():
         return None
     if not Path(folder).is_dir():
         raise UserError(f"FUSIONLAB_MIRROR names {folder}, which is no folder; unset it or correct it")
     return Path(folder)
+
+
+def mirror_address() -> str | None:
+    """The http(s) address FUSIONLAB_MIRROR names, laid out like the registry; None where it is no address."""
+    address = os.environ.get("FUSIONLAB_MIRROR", "")
+    return address.rstrip("/") if address.startswith(("http://", "https://")) else None
 
 
 def cache() -> Path:

@@ -260,7 +260,7 @@ def test_doctor_names_causes_and_remedies(tmp_path: Path) -> None:
 def test_doctor_knows_the_packages_of_pyproject() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     for known, wanted in (
-        (doctor.CORE, project["dependencies"]),
+        ((*doctor.CORE, *doctor.DOWNLOADS), project["dependencies"]),
         (doctor.COURSE, project["optional-dependencies"]["course"]),
     ):
         assert sorted(known) == sorted(requirement.split(">=")[0] for requirement in wanted)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fusionlab.data.folders import Pairs, open_folder, open_pair
 from fusionlab.data.pair import Pair, read_image, to_uint8, write_image
-from fusionlab.data.sources import PHOTOS, TOTALS, open_source
+from fusionlab.data.sources import datasets, open_source
 from fusionlab.errors import UserError
 
 __all__ = ["Pair", "Pairs", "open_pair", "open_pairs", "read_image", "to_uint8", "write_image"]
@@ -44,10 +44,10 @@ def open_pairs(
 
 def _open_real(data: str | Path, split: str | None) -> Pairs:
     if not _is_path(data):
-        if data in (*TOTALS, PHOTOS):
+        if data in datasets():
             return open_source(str(data), split)
         if not Path(data).is_dir():
-            known = ", ".join(["scenes", *TOTALS])
+            known = ", ".join(["scenes", *(s.name for s in datasets().values() if s.kind == "pairs")])
             raise UserError(f"{data!r} is neither a dataset nor a folder; use one of {known}, or a folder")
     if split is not None:
         raise UserError(f"{data} is a folder and has no split {split!r}; give the subfolder of that split")

@@ -1,10 +1,11 @@
-"""Registered datasets: the files they have, with size and SHA-256, read from a local copy."""
+"""Registered datasets and weights: their files, with size, SHA-256 and source, read from a local copy."""
 
 import csv
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from torch import Tensor
 
@@ -13,26 +14,43 @@ from fusionlab.data.folders import Pairs, join_pair
 from fusionlab.data.pair import Pair, decode_image, read_bytes, rgb_to_ycbcr
 from fusionlab.errors import UserError
 
-# Pairs in the full public sets. TNO: the 42 of the usual evaluation; Harvard: the 21 MRI-CT, 42 MRI-PET and
-# 73 MRI-SPECT that CDDFuse ships; MSRS: 361 test and 1083 train; LLVIP: as its authors count. The size of
-# M3FD could not be verified.
-TOTALS: dict[str, int | None] = {
-    "harvard": 136,
-    "llvip": 15488,
-    "m3fd": None,
-    "msrs": 1444,
-    "roadscene": 221,
-    "tno": 42,
-}
-PHOTOS = "bsds500"
 # What goes in as ir and as vi. In medical pairs MRI is the visible side, as CDDFuse and MMDRFuse have it.
 IR_ROLES = {"ir", "ct", "pet", "spect"}
 VI_ROLES = {"vis", "mri"}
 
 
+# Parts that begin with a letter or digit: no "..", drive, backslash, hidden or empty name gets through.
+SAFE_PATH = re.compile(r"[a-z0-9][\w.-]*(/[a-z0-9][\w.-]*)+", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What holds for all files of a set; total is the size of the full public one, None where not verified.
+
+    kind is "pairs", "photographs" or "networks". TNO: the 42 pairs of the usual evaluation; Harvard: the 21
+    MRI-CT, 42 MRI-PET and 73 MRI-SPECT that CDDFuse ships; MSRS: 361 test and 1083 train; LLVIP: as its
+    authors count.
+    """
+
+    name: str
+    kind: str
+    total: int | None
+    licence: str
+    citation: str
+
+    @property
+    def size(self) -> str:
+        """How much of it is registered: "20 of 1444 pairs"."""
+        count = f"{len({file.pair for file in choose(self.name)})}"
+        return f"{count} {self.kind}" if self.total is None else f"{count} of {self.total} {self.kind}"
+
+
 @dataclass(frozen=True)
 class File:
-    """One row of the registry; path is relative to the cache or mirror, source is owner/repo:path@commit."""
+    """One row of the registry; path is relative to the cache or mirror, source to the repository.
+
+    Our safetensors reading of a released weight file has a row too, of split "reading", but no repository.
+    """
 
     dataset: str
     split: str
@@ -41,19 +59,27 @@ class File:
     path: str
     bytes: int
     sha256: str
+    repository: str
+    commit: str
     source: str
-    licence: str
 
 
 def load_registry(path: str | Path) -> tuple[File, ...]:
-    """Reads a registry, one row a file; raises UserError for a path that could leave the data folder."""
+    """Reads a registry, one row a file; raises UserError for a path that could leave its set's folder."""
     with open(path, newline="", encoding="utf-8") as stream:
         files = tuple(File(bytes=int(row.pop("bytes")), **row) for row in csv.DictReader(stream))
     for file in files:
-        parts = PurePosixPath(file.path)
-        if parts.is_absolute() or ".." in parts.parts or any(sign in file.path for sign in "\\:"):
+        if not (SAFE_PATH.fullmatch(file.path) and file.path.startswith(f"{file.dataset}/")):
             raise UserError(f"{path}: {file.path} leaves the data folder; correct this row")
     return files
+
+
+@cache
+def datasets() -> dict[str, Dataset]:
+    """The registered sets by name."""
+    with Path(__file__).with_name("datasets.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return {row["name"]: Dataset(total=int(row.pop("total") or 0) or None, **row) for row in rows}
 
 
 @cache
@@ -70,11 +96,10 @@ def open_source(name: str, split: str | None = None) -> Pairs:
     Size and SHA-256 of a file are checked whenever it is read; nothing is fetched.
     Raises UserError for an unknown name or split and for missing files; reading raises it for changed files.
     """
-    if name == PHOTOS:
-        raise UserError(f"{name} holds single photographs, no pairs; read them with sources.read_photos")
-    if name not in TOTALS:
-        raise UserError(f"no dataset {name!r} is registered; use one of {', '.join(TOTALS)}")
-    files = _choose(name, split)
+    files = [file for file in choose(name, split) if file.role in IR_ROLES | VI_ROLES]
+    if not files:
+        kind = datasets()[name].kind
+        raise UserError(f"{name} holds {kind}, no pairs; {_OTHERWISE[kind]}")
     found = _find(name, files)
     ir = {file.pair: file for file in files if file.role in IR_ROLES}
     vi = {file.pair: file for file in files if file.role in VI_ROLES}
@@ -89,7 +114,7 @@ def open_source(name: str, split: str | None = None) -> Pairs:
             return replace(joined, chroma=rgb_to_ycbcr(ir_image)[:, 1:])
         return joined
 
-    return Pairs(name, split or "all", tuple(sorted(ir)), read, TOTALS[name])
+    return Pairs(name, split or "all", tuple(sorted(ir)), read, datasets()[name].total)
 
 
 def read_photos(split: str | None = None) -> list[Tensor]:
@@ -97,41 +122,61 @@ def read_photos(split: str | None = None) -> list[Tensor]:
 
     Raises UserError as open_source does.
     """
-    files = _choose(PHOTOS, split)
-    found = _find(PHOTOS, files)
+    files = choose("bsds500", split)
+    found = _find("bsds500", files)
     return [_read(file, found[file]) for file in files]
 
 
-def _choose(name: str, split: str | None) -> list[File]:
-    files = [file for file in registry() if file.dataset == name and file.role != "boxes"]
+def choose(name: str, split: str | None = None) -> list[File]:
+    """The registered files of a set or split; raises UserError where there is none of that name."""
+    files = [file for file in registry() if file.dataset == name]
+    if not files:
+        raise UserError(f"no dataset {name!r} is registered; use one of {', '.join(datasets())}")
     splits = sorted({file.split for file in files})
     if split is not None and split not in splits:
         raise UserError(f"{name} has no split {split!r}; use one of {', '.join(splits)}")
     return [file for file in files if split in (None, file.split)]
 
 
+def locate(file: File) -> Path | None:
+    """Where a file lies: cache or mirror folder; FUSIONLAB_WEIGHTS or cache for weights; None if nowhere."""
+    if file.role == "weights":
+        return paths.find_weights(file.path)
+    roots = [root for root in (paths.cache(), paths.mirror()) if root is not None]
+    return next((root / file.path for root in roots if (root / file.path).is_file()), None)
+
+
+def read_verified(file: File, path: Path) -> bytes:
+    """The bytes of a file; raises UserError where they are not the registered ones."""
+    data = read_bytes(path)
+    if len(data) != file.bytes:
+        raise UserError(f"{path} has {len(data)} bytes, registered are {file.bytes}; fetch it again")
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise UserError(f"{path} differs from the registered file (SHA-256); fetch it again")
+    return data
+
+
+# What to do with a set that has no pairs.
+_OTHERWISE = {
+    "photographs": "read them with sources.read_photos",
+    "networks": "load one with weights='official'",
+}
+
+
 def _find(name: str, files: list[File]) -> dict[File, Path]:
     """File -> where it lies; all of them must be there, so that a set is never silently smaller."""
-    roots = [root for root in (paths.cache(), paths.mirror()) if root is not None]
-    found = {
-        file: next((root / file.path for root in roots if (root / file.path).is_file()), None)
-        for file in files
-    }
+    found = {file: locate(file) for file in files}
     missing = [file.path for file, path in found.items() if path is None]
     if missing:
+        roots = [str(root) for root in (paths.cache(), paths.mirror()) if root is not None]
         raise UserError(
             f"{len(missing)} of {len(files)} files of {name} ({missing[0]} first) are not in "
-            f"{' or '.join(map(str, roots))}; set FUSIONLAB_MIRROR to a folder laid out like the registry, "
-            "or give a folder of your own as data"
+            f"{' or '.join(roots)}; fetch them with `fusionlab data get {name}`, set FUSIONLAB_MIRROR to a "
+            "folder laid out like the registry, or give a folder of your own as data"
         )
     return {file: path for file, path in found.items() if path is not None}
 
 
 def _read(file: File, path: Path) -> Tensor:
     """Decodes a file after checking that it is the registered one."""
-    data = read_bytes(path)
-    if len(data) != file.bytes:
-        raise UserError(f"{path} has {len(data)} bytes, registered are {file.bytes}; fetch it again")
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise UserError(f"{path} differs from the registered file (SHA-256); fetch it again")
-    return decode_image(data, path)
+    return decode_image(read_verified(file, path), path)

@@ -15,7 +15,7 @@ from fusionlab import __version__
 from fusionlab.errors import UserError
 from fusionlab.lab.records import environment, this_command
 from fusionlab.lab.session import resolve_data, resolve_profile
-from fusionlab.paths import runs
+from fusionlab.paths import mirror_address, runs
 
 
 @dataclass(frozen=True)
@@ -125,17 +125,18 @@ def own_kernel(variables: Mapping[str, str]) -> type:
 
 def located(data: str) -> str:
     """A folder as an absolute path, since kernels start in the notebook's folder; a name stays a name."""
-    from fusionlab.data.sources import TOTALS
+    from fusionlab.data.sources import datasets
 
     path = Path(data).expanduser()
-    is_name = data == "scenes" or data in TOTALS
+    is_name = data == "scenes" or data in datasets()
     return str(path.resolve()) if path.is_dir() and not is_name else data
 
 
 def _absolute_folders() -> dict[str, str]:
     """The FUSIONLAB variables that name folders, as seen from the notebooks' folder."""
     absolute = {}
-    for name in ("FUSIONLAB_MIRROR", "FUSIONLAB_WEIGHTS", "FUSIONLAB_CACHE", "FUSIONLAB_RUNS"):
+    named = ["FUSIONLAB_WEIGHTS", "FUSIONLAB_CACHE", "FUSIONLAB_RUNS"]
+    for name in named if mirror_address() else ["FUSIONLAB_MIRROR", *named]:
         folders = [folder for folder in os.environ.get(name, "").split(os.pathsep) if folder]
         if folders:
             absolute[name] = os.pathsep.join(str(Path(folder).resolve()) for folder in folders)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fusionlab import paths
 from fusionlab.data.pair import to_uint8
+from fusionlab.data.sources import File, choose, locate
 from fusionlab.errors import UserError
 from fusionlab.methods import baselines, mmdrfuse
 
@@ -25,36 +26,21 @@ BASELINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network and its weights: ours in the project, official files and hashes for FUSIONLAB_WEIGHTS."""
+    """A network and its weights: ours in the project, and the name of the official ones in the registry."""
 
     network: type[nn.Module]
     ours: str | None
-    folder: str
-    official: dict[str, str]
-    origin: str
+    official: str
+
+    @property
+    def released(self) -> list[File]:
+        """The files that hold the official weights: our safetensors reading, and what was released."""
+        return [file for file in choose("mmdrfuse") if file.pair == self.official]
 
 
 NETWORKS = {
-    "mmdrfuse": Recipe(
-        mmdrfuse.Student,
-        ours="weights/mmdrfuse_student.safetensors",
-        folder="mmdrfuse",
-        official={
-            "student.safetensors": "b541cbab67c029724c5b877b8177f37bdb135887cd6f19fa33964eca98ec2e41",
-            "student.model": "e5ad5bab796f4480dbbc35a8f6f63e69ba3ccd1842476d2c2453ca1aca6eb17c",
-        },
-        origin="yanglinDeng/MMDRFuse, pretrained_models/student.model",
-    ),
-    "mmdrfuse-teacher": Recipe(
-        mmdrfuse.Teacher,
-        ours=None,
-        folder="mmdrfuse",
-        official={
-            "teacher.safetensors": "3fb0173100fb6c348862e51238826c3098a9f24a2dc40e14250be8555f4b246d",
-            "teacher.model": "6a4f86a0a543ceb1af93d9b1e955e9108ee35a5014710c6a2b0e071cdc8e25b5",
-        },
-        origin="yanglinDeng/MMDRFuse, pretrained_models/teacher.model",
-    ),
+    "mmdrfuse": Recipe(mmdrfuse.Student, "weights/mmdrfuse_student.safetensors", "student"),
+    "mmdrfuse-teacher": Recipe(mmdrfuse.Teacher, None, "teacher"),
 }
 METHODS = (*BASELINES, *NETWORKS)
 
@@ -63,8 +49,9 @@ METHODS = (*BASELINES, *NETWORKS)
 class Fuser:
     """A method ready to use: (ir, vi) in, fused image out, and where its numbers came from.
 
-    `sha256` is the hash of the weight file, "none" for a method without weights. `network` is the module or
-    function itself, for looking inside.
+    `sha256` is the hash of the weight file, "none" for a method without weights; official weights go by the
+    hash of our safetensors reading, whichever file they came from, so that records agree. `network` is the
+    module or function itself, for looking inside.
     """
 
     name: str
@@ -91,9 +78,9 @@ class Fuser:
 def load(name: str, weights: str | Path = "ours", device: str | torch.device = "cpu") -> Fuser:
     """A fuser by its name: average, maximum, laplacian, mmdrfuse, mmdrfuse-teacher.
 
-    `weights` is "ours" (shipped), "official" (looked for in FUSIONLAB_WEIGHTS, its hash verified) or a file
-    of safetensors or of a plain PyTorch state dict. Raises UserError for an unknown name and for weights that
-    are absent or do not fit.
+    `weights` is "ours" (shipped), "official" (looked for in FUSIONLAB_WEIGHTS and the cache, its hash
+    verified) or a file of safetensors or of a plain PyTorch state dict. Raises UserError for an unknown name
+    and for weights that are absent or do not fit.
     """
     if name in BASELINES:
         if weights != "ours":
@@ -105,10 +92,13 @@ def load(name: str, weights: str | Path = "ours", device: str | torch.device = "
     file = _weight_file(name, recipe, weights)
     content = file.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
-    if weights == "official" and sha256 not in recipe.official.values():
-        raise UserError(
-            f"{file} is not the released file of {name}: its SHA-256 is {sha256}; fetch {recipe.origin} anew"
-        )
+    if weights == "official":
+        if sha256 not in {released.sha256 for released in recipe.released}:
+            raise UserError(
+                f"{file} is not the released file of {name}: its SHA-256 is {sha256}; remove it and run "
+                "`fusionlab data get mmdrfuse`"
+            )
+        sha256 = recipe.released[0].sha256
     network = recipe.network()
     try:
         network.load_state_dict({key: value.float() for key, value in _state_dict(file, content).items()})
@@ -154,13 +144,13 @@ def _weight_file(name: str, recipe: Recipe, weights: str | Path) -> Path:
             raise UserError(f"there are no weights of ours for {name} yet; ask for weights='official'")
         return paths.asset(recipe.ours)
     if weights == "official":
-        for file in recipe.official:
-            if found := paths.find_weights(f"{recipe.folder}/{file}"):
+        for file in recipe.released:
+            if found := locate(file):
                 return found
         raise UserError(
             f"the official weights of {name} are not here (no licence is stated, so they are not shipped): "
-            f"fetch {recipe.origin} and put it as {recipe.folder}/{list(recipe.official)[-1]} into a folder "
-            "that FUSIONLAB_WEIGHTS names"
+            f"run `fusionlab data get mmdrfuse`, or put {recipe.released[-1].path} into a folder that "
+            "FUSIONLAB_WEIGHTS names"
         )
     if not Path(weights).is_file():
         raise UserError(f"there is no weight file {weights}; give 'ours', 'official' or an existing file")

@@ -190,7 +190,7 @@ def test_registered_name_wins_over_a_folder_of_that_name(folder, monkeypatch):
         ({"data": "./kaist"}, r"kaist is no folder; check the path"),
         ({"data": "tno", "condition": "night"}, r"tno has no condition or size to choose"),
         ({"data": "tno", "size": (64, 64)}, r"tno has no condition or size to choose"),
-        ({"data": "bsds500"}, r"bsds500 holds single photographs, no pairs"),
+        ({"data": "bsds500"}, r"bsds500 holds photographs, no pairs"),
         ({"data": "tno", "n": 0}, r"n is 0; ask for at least one pair"),
     ],
 )

@@ -1,40 +1,27 @@
 """The registry, and registered datasets read from a local copy."""
 
 import csv
-import hashlib
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fusionlab.data import open_pairs, sources
+from fusionlab.data import open_pairs
 from fusionlab.data.pair import luminance
-from fusionlab.data.sources import load_registry, open_source, read_photos, registry
+from fusionlab.data.sources import (
+    IR_ROLES,
+    VI_ROLES,
+    choose,
+    datasets,
+    load_registry,
+    open_source,
+    read_photos,
+    registry,
+)
 from fusionlab.errors import UserError
 
-HEADER = "dataset,split,role,pair,path,bytes,sha256,source,licence"
-
-
-@pytest.fixture
-def mirror(tmp_path, monkeypatch) -> Path:
-    """A mirror and a registry of two small pairs of 'm3fd'; the cache is empty."""
-    lines = [HEADER]
-    for pair, split in (("1", "one"), ("2", "two")):
-        for role in ("ir", "vis"):
-            path = tmp_path / "mirror" / "m3fd" / role / f"{pair}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.full((4, 6), 40 * int(pair) + len(role), np.uint8)).save(path)
-            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-            lines.append(
-                f"m3fd,{split},{role},{pair},m3fd/{role}/{pair}.png,{path.stat().st_size},{sha256},s,l"
-            )
-    (tmp_path / "registry.csv").write_text("\n".join(lines) + "\n")
-    files = load_registry(tmp_path / "registry.csv")
-    monkeypatch.setattr(sources, "registry", lambda: files)
-    monkeypatch.setenv("FUSIONLAB_MIRROR", str(tmp_path / "mirror"))
-    monkeypatch.setenv("FUSIONLAB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "mirror"
+HEADER = "dataset,split,role,pair,path,bytes,sha256,repository,commit,source"
 
 
 def test_splits_and_names(mirror):
@@ -81,7 +68,7 @@ def test_missing_files_are_named_with_the_remedy(mirror, monkeypatch):
     (mirror / "m3fd" / "vis" / "2.png").unlink()
     assert open_source("m3fd", "one").names == ("1",)
     message = (
-        r"1 of 4 files of m3fd \(m3fd/vis/2.png first\) are not in .*mirror; set FUSIONLAB_MIRROR to a folder"
+        r"1 of 4 files of m3fd \(m3fd/vis/2.png first\) are not in .*mirror; .*`fusionlab data get m3fd`"
     )
     with pytest.raises(UserError, match=message):
         open_source("m3fd")
@@ -93,16 +80,48 @@ def test_missing_files_are_named_with_the_remedy(mirror, monkeypatch):
 def test_unknown_names(mirror):
     with pytest.raises(UserError, match="m3fd has no split 'test'; use one of one, two"):
         open_source("m3fd", "test")
-    with pytest.raises(UserError, match="no dataset 'kaist' is registered; use one of harvard, .*, tno"):
+    with pytest.raises(UserError, match="no dataset 'kaist' is registered; use one of bsds500, .*, tno"):
         open_source("kaist")
     with pytest.raises(UserError, match="m3fd has no pair 3; its names run from 1 to 2"):
         open_source("m3fd").read("3")
 
 
-@pytest.mark.parametrize("path", ["/etc/x.png", "../x.png", "tno/../../x.png", "tno\\..\\x.png", "C:/x.png"])
+@pytest.mark.parametrize("name", ["bsds500", "mmdrfuse"])
+def test_a_set_without_pairs_is_refused(name):
+    with pytest.raises(UserError, match=f"{name} holds (photographs|networks), no pairs; (read|load)"):
+        open_pairs(name)
+
+
+HOSTILE = [
+    *(
+        "/etc/x.png",
+        "../x.png",
+        "tno/../../x.png",
+        "tno/..",
+        "tno/./x.png",
+        "tno//x.png",
+        "//host/x.png",
+        "~/x",
+    ),
+    *(
+        "tno\\..\\x.png",
+        "tno/a\\b.png",
+        "C:/x.png",
+        "C:x.png",
+        "tno/C:x.png",
+        "tno/x.png:s",
+        "tno/.ssh/x.png",
+    ),
+    *("", "tno", "tno/", "roadscene/ir/x.png", "tno2/x.png", "tno/x\0.png", "tno/x.png\n", "tno/\u202ex.png"),
+]
+
+
+@pytest.mark.parametrize("path", HOSTILE)
 def test_registry_may_not_leave_the_data_folder(path, tmp_path):
-    (tmp_path / "bad.csv").write_text(f"{HEADER}\ntno,test25,ir,01,{path},1,{'0' * 64},s,l\n")
-    with pytest.raises(UserError, match=r"bad.csv: .* leaves the data folder; correct this row"):
+    with open(tmp_path / "bad.csv", "w", newline="", encoding="utf-8") as stream:
+        row = ["tno", "test25", "ir", "01", path, 1, "0" * 64, "s/t", "c", "x"]
+        csv.writer(stream).writerows([HEADER.split(","), row])
+    with pytest.raises(UserError, match=r"bad.csv: (?s:.*) leaves the data folder; correct this row"):
         load_registry(tmp_path / "bad.csv")
 
 
@@ -111,18 +130,38 @@ def test_registry_may_not_leave_the_data_folder(path, tmp_path):
 
 def test_shipped_registry_is_whole():
     files = registry()
-    assert len({file.path for file in files}) == len(files) == 727
-    assert {file.dataset for file in files} == {*sources.TOTALS, sources.PHOTOS}
+    assert len({file.path for file in files}) == len(files) == 727 + 4
+    assert {file.dataset for file in files} == set(datasets())
     for file in files:
-        assert len(file.sha256) == 64
+        assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
         assert file.bytes > 0
-        assert all([file.source, file.licence, file.path.startswith(file.dataset + "/")])
-    for name in sources.TOTALS:
-        pairs = [file for file in files if file.dataset == name and file.role != "boxes"]
-        ir = sorted((file.split, file.pair) for file in pairs if file.role in sources.IR_ROLES)
-        vi = sorted((file.split, file.pair) for file in pairs if file.role in sources.VI_ROLES)
+        if file.split == "reading":
+            assert (file.repository, file.commit, file.source) == ("", "", "")
+        else:
+            assert re.fullmatch(r"\w[\w.-]*/\w[\w.-]* [0-9a-f]{40}", f"{file.repository} {file.commit}")
+            assert not {"", ".", ".."} & set(file.source.split("/"))
+    for name, dataset in datasets().items():
+        assert all([dataset.licence, dataset.citation])
+        ir = sorted((file.split, file.pair) for file in choose(name) if file.role in IR_ROLES)
+        vi = sorted((file.split, file.pair) for file in choose(name) if file.role in VI_ROLES)
         assert ir == vi
         assert len({pair for _, pair in ir}) == len(ir)
+        assert bool(ir) == (dataset.kind == "pairs")
+
+
+def test_shipped_registry_equals_the_manifest(shared):
+    """Row by row; Harvard's splits, test throughout in the manifest, are named by their pair of scanners."""
+    with open(shared / "data" / "manifest.csv", newline="", encoding="utf-8") as stream:
+        manifest = {row["path"]: row for row in csv.DictReader(stream)}
+    files = {file.path: file for file in registry() if file.role != "weights"}
+    assert files.keys() == manifest.keys()
+    assert len(files) == 727
+    for path, file in files.items():
+        row = manifest[path]
+        assert (file.dataset, file.role, file.pair) == (row["dataset"], row["role"], row["pair_id"])
+        assert (file.bytes, file.sha256) == (int(row["bytes"]), row["sha256"])
+        assert f"{file.repository}:{file.source}@{file.commit}" == row["source"]
+        assert file.split == (path.split("/")[1] if file.dataset == "harvard" else row["split"])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from fusionlab.errors import UserError
 from fusionlab.lab import records
-from fusionlab.lab.run import located, new_run, run_notebooks
+from fusionlab.lab.run import _absolute_folders, located, new_run, run_notebooks
 
 PARAMETERS = ("code", 'profile = "auto"\ndata = "auto"\nseed = 0', "parameters")
 # A one-by-one PNG.
@@ -201,3 +201,12 @@ def test_records_stand_under_the_row_the_paper_prints(tmp_path):
     assert [cell[0] for cell in cells[2:]] == ["student", "maximum"]
     assert "seed 0" in page
     assert "differ: the released weights" in page
+
+
+def test_a_mirror_may_be_an_address_and_stays_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FUSIONLAB_CACHE", "cache")
+    monkeypatch.setenv("FUSIONLAB_MIRROR", "https://mirror.example/data")
+    folders = _absolute_folders()
+    assert "FUSIONLAB_MIRROR" not in folders  # left to the kernel as it is
+    assert folders["FUSIONLAB_CACHE"] == str(tmp_path / "cache")

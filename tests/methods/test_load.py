@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -52,6 +53,7 @@ def test_a_wrong_input_is_refused_by_name(ir, vi, message):
 
 def test_official_is_found_only_by_name_and_only_unaltered(tmp_path, monkeypatch, shared):
     monkeypatch.setenv("FUSIONLAB_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("FUSIONLAB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(UserError, match="FUSIONLAB_WEIGHTS"):
         fusionlab.load("mmdrfuse", weights="official")
     file = tmp_path / "mmdrfuse" / "student.safetensors"
@@ -63,6 +65,27 @@ def test_official_is_found_only_by_name_and_only_unaltered(tmp_path, monkeypatch
     save_file(Student().state_dict(), file)
     with pytest.raises(UserError, match="SHA-256"):
         fusionlab.load("mmdrfuse", weights="official")
+
+
+def test_official_from_the_cache_goes_by_the_same_hash(tmp_path, monkeypatch):
+    """As `fusionlab data get mmdrfuse` leaves it: the released file, recorded by the hash of our reading."""
+    torch.manual_seed(4)
+    network = Student()
+    released, reading = tmp_path / "mmdrfuse" / "student.model", tmp_path / "student.safetensors"
+    released.parent.mkdir()
+    torch.save(network.state_dict(), released)
+    save_file(network.state_dict(), reading)
+    rows = [
+        replace(file, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        for file, path in zip(NETWORKS["mmdrfuse"].released, (reading, released), strict=True)
+    ]
+    monkeypatch.setattr("fusionlab.data.sources.registry", lambda: rows)
+    monkeypatch.setenv("FUSIONLAB_WEIGHTS", "")
+    monkeypatch.setenv("FUSIONLAB_CACHE", str(tmp_path))
+    fuser = fusionlab.load("mmdrfuse", weights="official")
+    assert fuser.sha256 == rows[0].sha256
+    ir, vi = torch.rand(2, 1, 1, 20, 20)
+    assert torch.equal(fuser.raw(ir, vi), network.raw(ir, vi).detach())
 
 
 def test_a_file_of_ones_own_loads_and_says_its_hash(tmp_path):
