@@ -72,8 +72,12 @@ def start(profile: str = "auto", data: str = "auto", seed: int = 0) -> Session:
 
 
 def resolve_profile(profile: str = "auto", allowed: tuple[str, ...] = PROFILES) -> str:
-    """The profile a session would run at; raises UserError for one that is not allowed there."""
-    profile = os.environ.get("FUSIONLAB_PROFILE") or profile
+    """A profile by name; "auto" is FUSIONLAB_PROFILE where set, else by the machine.
+
+    Raises UserError for one that is not allowed there.
+    """
+    if profile == "auto":
+        profile = os.environ.get("FUSIONLAB_PROFILE") or "auto"
     if profile == "auto":
         import torch
 
