@@ -5,13 +5,13 @@ import pytest
 import torch
 from scipy.ndimage import binary_dilation
 
-from fusionlab.data.scene_paint import paint_scene
-from fusionlab.data.scene_plan import draw_plan
-from fusionlab.data.scene_sensor import through_air
-from fusionlab.data.scene_view import Canvas
-from fusionlab.data.scene_weather import Weather, draw_weather
 from fusionlab.data.scenes import CONDITIONS, LABELS, SPLITS, Box, open_scenes, scene, scene_seed
-from fusionlab.data.textures import noise, overlap, stripes
+from fusionlab.data.scenes.cameras import through_air
+from fusionlab.data.scenes.canvas import Canvas
+from fusionlab.data.scenes.paint import paint_scene
+from fusionlab.data.scenes.plan import draw_plan
+from fusionlab.data.scenes.textures import noise, overlap, stripes
+from fusionlab.data.scenes.weather import Weather, draw_weather
 from fusionlab.errors import UserError
 
 PERSON = 2

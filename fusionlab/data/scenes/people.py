@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusionlab.data.scene_plan import Person
-from fusionlab.data.scene_view import Sprite, unit, within
-from fusionlab.data.textures import Array, floats, noise, ramp
+from fusionlab.data.scenes.canvas import Sprite, unit, within
+from fusionlab.data.scenes.plan import Person
+from fusionlab.data.scenes.textures import Array, floats, noise, ramp
 
 Point = tuple[float, float]
 Colour = tuple[float, float, float]

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusionlab.data.scene_light import irradiance
-from fusionlab.data.scene_plan import Building, Plan
-from fusionlab.data.scene_street import building_shade
-from fusionlab.data.scene_view import Canvas
-from fusionlab.data.scene_weather import Weather
-from fusionlab.data.textures import Array, bricks, chance, floats, noise, overlap, ramp, stripes
+from fusionlab.data.scenes.canvas import Canvas
+from fusionlab.data.scenes.light import irradiance
+from fusionlab.data.scenes.plan import Building, Plan
+from fusionlab.data.scenes.street import building_shade
+from fusionlab.data.scenes.textures import Array, bricks, chance, floats, noise, overlap, ramp, stripes
+from fusionlab.data.scenes.weather import Weather
 
 LIT = floats([[1.0, 0.74, 0.42], [1.0, 0.86, 0.62], [0.88, 0.95, 1.0], [1.0, 0.66, 0.34]])
 SIGNS = floats(

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusionlab.data.scene_light import Beam, Lamp, Light
-from fusionlab.data.scene_plan import Car, Plan
-from fusionlab.data.textures import Array, floats
+from fusionlab.data.scenes.light import Beam, Lamp, Light
+from fusionlab.data.scenes.plan import Car, Plan
+from fusionlab.data.scenes.textures import Array, floats
 
 CONDITIONS = ("day", "dusk", "night", "fog")
 

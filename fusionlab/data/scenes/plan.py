@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fusionlab.data.scene_view import Camera
+from fusionlab.data.scenes.canvas import Camera
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Synthetic street scenes: registered visible and thermal pictures whose truth is known.
 
-A seed fixes the street (scene_plan), a condition its light and heat (scene_weather). The street is painted
-far to near in linear radiance with a depth map (scene_paint); two cameras see it through air (scene_sensor).
+A seed fixes the street (plan), a condition its light and heat (weather). The street is painted
+far to near in linear radiance with a depth map (paint); two cameras see it through air (cameras).
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from fusionlab.data.folders import Pairs
 from fusionlab.data.pair import Pair, rgb_to_ycbcr
-from fusionlab.data.scene_paint import CAR, CONE, PERSON, paint_scene
-from fusionlab.data.scene_plan import draw_plan
-from fusionlab.data.scene_sensor import photograph, thermograph, through_air
-from fusionlab.data.scene_view import Canvas
-from fusionlab.data.scene_weather import CONDITIONS, draw_weather
-from fusionlab.data.textures import Array
+from fusionlab.data.scenes.cameras import photograph, thermograph, through_air
+from fusionlab.data.scenes.canvas import Canvas
+from fusionlab.data.scenes.paint import CAR, CONE, PERSON, paint_scene
+from fusionlab.data.scenes.plan import draw_plan
+from fusionlab.data.scenes.textures import Array
+from fusionlab.data.scenes.weather import CONDITIONS, draw_weather
 from fusionlab.errors import UserError
 
 __all__ = ["CONDITIONS", "LABELS", "SPLITS", "Box", "Truth", "open_scenes", "scene"]

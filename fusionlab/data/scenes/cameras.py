@@ -3,10 +3,10 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from fusionlab.data.scene_light import Lamp
-from fusionlab.data.scene_view import Canvas
-from fusionlab.data.scene_weather import Weather
-from fusionlab.data.textures import Array
+from fusionlab.data.scenes.canvas import Canvas
+from fusionlab.data.scenes.light import Lamp
+from fusionlab.data.scenes.textures import Array
+from fusionlab.data.scenes.weather import Weather
 
 
 def luma(colour: Array) -> Array:

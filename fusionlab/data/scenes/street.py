@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from fusionlab.data.scene_light import (
+from fusionlab.data.scenes.canvas import Canvas
+from fusionlab.data.scenes.light import (
     Caster,
     beam_light,
     lamp_light,
@@ -12,10 +13,9 @@ from fusionlab.data.scene_light import (
     shadow_corners,
     sun_shadow,
 )
-from fusionlab.data.scene_plan import Plan
-from fusionlab.data.scene_view import Canvas
-from fusionlab.data.scene_weather import Weather
-from fusionlab.data.textures import Array, chance, floats, noise, overlap, ramp, stripes
+from fusionlab.data.scenes.plan import Plan
+from fusionlab.data.scenes.textures import Array, chance, floats, noise, overlap, ramp, stripes
+from fusionlab.data.scenes.weather import Weather
 
 FAR = 400.0
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusionlab.data.scene_plan import Car
-from fusionlab.data.scene_view import Camera, Canvas
-from fusionlab.data.textures import Array, floats, noise, ramp
+from fusionlab.data.scenes.canvas import Camera, Canvas
+from fusionlab.data.scenes.plan import Car
+from fusionlab.data.scenes.textures import Array, floats, noise, ramp
 
 
 @dataclass(frozen=True)

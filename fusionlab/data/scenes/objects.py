@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from fusionlab.data.scene_plan import Post, Tree
-from fusionlab.data.scene_view import Sprite, unit, within
-from fusionlab.data.textures import Array, floats, noise, overlap, ramp
+from fusionlab.data.scenes.canvas import Sprite, unit, within
+from fusionlab.data.scenes.plan import Post, Tree
+from fusionlab.data.scenes.textures import Array, floats, noise, overlap, ramp
 
 
 def _blobs(tree: Tree) -> Array:

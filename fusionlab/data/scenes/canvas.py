@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fusionlab.data.textures import Array
+from fusionlab.data.scenes.textures import Array
 
 
 @dataclass(frozen=True)

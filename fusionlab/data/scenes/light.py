@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fusionlab.data.textures import Array, floats, ramp
+from fusionlab.data.scenes.textures import Array, floats, ramp
 
 
 @dataclass(frozen=True)
