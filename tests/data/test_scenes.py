@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import binary_dilation
 
 from fusionlab.data.scenes import CONDITIONS, LABELS, SPLITS, Box, open_scenes, scene, scene_seed
-from fusionlab.data.scenes.cameras import through_air
+from fusionlab.data.scenes.air import through_air
 from fusionlab.data.scenes.canvas import Canvas
 from fusionlab.data.scenes.paint import paint_scene
 from fusionlab.data.scenes.plan import draw_plan

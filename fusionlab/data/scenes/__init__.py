@@ -1,28 +1,35 @@
 """Synthetic street scenes: registered visible and thermal pictures whose truth is known.
 
-A seed fixes the street (plan), a condition its light and heat (weather). The street is painted
-far to near in linear radiance with a depth map (paint); two cameras see it through air (cameras).
+A seed fixes the street (plan), a condition or an hour its light and heat (weather, materials). The street is
+painted far to near in linear radiance with a depth map (paint, on a canvas); two cameras see it through air
+(air, cameras). What a reader may change is in settings, what is known of the result in truth.
 """
 
-from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.ndimage import shift as displaced
 from torch import Tensor
 
 from fusionlab.data.folders import Pairs
 from fusionlab.data.pair import Pair, rgb_to_ycbcr
-from fusionlab.data.scenes.cameras import photograph, thermograph, through_air
+from fusionlab.data.scenes.air import through_air
+from fusionlab.data.scenes.cameras import LENS_IR, blur, photograph, thermograph
 from fusionlab.data.scenes.canvas import Canvas
+from fusionlab.data.scenes.cases import stage
 from fusionlab.data.scenes.paint import CAR, CONE, PERSON, paint_scene
-from fusionlab.data.scenes.plan import draw_plan
+from fusionlab.data.scenes.plan import Plan, draw_plan
+from fusionlab.data.scenes.settings import CASES, GAINS, PLAIN, POLARITIES, Settings
 from fusionlab.data.scenes.textures import Array
-from fusionlab.data.scenes.weather import CONDITIONS, draw_weather
+from fusionlab.data.scenes.truth import Box, Truth
+from fusionlab.data.scenes.weather import CONDITIONS, draw_weather, hour_condition
 from fusionlab.errors import UserError
 
-__all__ = ["CONDITIONS", "LABELS", "SPLITS", "Box", "Truth", "open_scenes", "scene"]
+__all__ = [
+    "CASES", "CONDITIONS", "GAINS", "LABELS", "POLARITIES", "SPLITS",
+    "Box", "Settings", "Truth", "open_scenes", "scene",
+]  # fmt: skip
 
 # Class numbers of the MFNet and MSRS label maps, as far as they are drawn here.
 LABELS = {0: "unlabelled", CAR: "car", PERSON: "person", CONE: "colour cone"}
@@ -30,42 +37,25 @@ SPLITS = ("train", "val", "test")
 SMALLEST = 32
 
 
-class Box(NamedTuple):
-    """Visible extent of a car or person in pixels: columns x0 to x1 - 1, rows y0 to y1 - 1; class number."""
-
-    x0: int
-    y0: int
-    x1: int
-    y1: int
-    label: int
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """What is known of a scene.
-
-    vi, ir: (1, 1, H, W) luminance and infrared in [0, 1] without noise and without fog.
-    labels: (H, W) int64, the keys of LABELS. boxes: visible extents of cars and people.
-    saliency: (H, W) bool, warm targets (people, and the parts of cars that are clearly warmer than the road).
-    """
-
-    vi: Tensor
-    ir: Tensor
-    labels: Tensor
-    boxes: tuple[Box, ...]
-    saliency: Tensor
-
-
-def scene(seed: int, height: int = 240, width: int = 320, condition: str | None = None) -> Pair:
+def scene(
+    seed: int,
+    height: int = 240,
+    width: int = 320,
+    condition: str | None = None,
+    settings: Settings = PLAIN,
+) -> Pair:
     """The street of a seed as a pair with its truth; vi and ir are (1, 1, height, width) in [0, 1].
 
     A seed shows the same street in every condition and, at the same aspect ratio, at every size; `condition`
-    None draws one of CONDITIONS. Raises UserError on an unknown condition, a seed below 0 or a side below 32.
+    None draws one of CONDITIONS, or takes that of the settings' hour. What settings leave alone stays as it
+    is. Raises UserError on an unknown condition, a condition that contradicts the settings, an object that
+    they name and the scene lacks, a seed below 0 or a side below 32.
     """
     _check(seed, height, width, condition)
+    condition = _suited(condition, settings)
     if condition is None:
         condition = CONDITIONS[int(np.random.default_rng([seed, 0]).integers(len(CONDITIONS)))]
-    return _render(seed, height, width, condition, f"scene-{seed}-{condition}")
+    return _render(seed, height, width, condition, f"scene-{seed}-{condition}", settings)
 
 
 def open_scenes(
@@ -75,19 +65,23 @@ def open_scenes(
     condition: str | None = None,
     height: int = 240,
     width: int = 320,
+    settings: Settings = PLAIN,
 ) -> Pairs:
     """n scenes of a split, drawn when asked for, named like "test-0003-night".
 
-    Conditions take turns where `condition` is None. Splits share no scene. Raises UserError on an unknown
-    split or condition, a negative n or seed, or a side below 32 pixels.
+    Conditions take turns where `condition` is None and the settings leave it open. Splits share no scene.
+    Raises UserError on an unknown split, a negative n, and as `scene` does.
     """
     if split not in SPLITS:
         raise UserError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     if n < 0:
         raise UserError(f"cannot draw {n} scenes: ask for 0 or more")
     _check(seed, height, width, condition)
+    condition = _suited(condition, settings)
     names = tuple(f"{split}-{k:04d}-{condition or CONDITIONS[k % len(CONDITIONS)]}" for k in range(n))
-    return Pairs("scenes", split, names, partial(_read, seed=seed, height=height, width=width))
+    return Pairs(
+        "scenes", split, names, partial(_read, seed=seed, height=height, width=width, settings=settings)
+    )
 
 
 def _check(seed: int, height: int, width: int, condition: str | None) -> None:
@@ -102,9 +96,21 @@ def _check(seed: int, height: int, width: int, condition: str | None) -> None:
         raise UserError(f"the seed of a scene is {seed}: it must be 0 or more")
 
 
-def _read(name: str, seed: int, height: int, width: int) -> Pair:
+def _suited(condition: str | None, settings: Settings) -> str | None:
+    """The condition that an hour or a case asks for, else the one given."""
+    wanted = hour_condition(settings.hour) if settings.hour is not None else None
+    if settings.case == "glare":
+        if wanted == "day" or condition in ("day", "fog"):
+            raise UserError("headlights glare after dark: leave the condition out, or use dusk or night")
+        wanted = wanted or condition or "night"
+    if wanted is not None and condition not in (None, wanted):
+        raise UserError(f"at hour {settings.hour} it is {wanted}, not {condition}: leave one of the two out")
+    return wanted or condition
+
+
+def _read(name: str, seed: int, height: int, width: int, settings: Settings) -> Pair:
     split, number, condition = name.split("-")
-    return _render(scene_seed(seed, split, int(number)), height, width, condition, name)
+    return _render(scene_seed(seed, split, int(number)), height, width, condition, name, settings)
 
 
 def scene_seed(seed: int, split: str, number: int) -> int:
@@ -113,39 +119,55 @@ def scene_seed(seed: int, split: str, number: int) -> int:
     return draw * len(SPLITS) + SPLITS.index(split)
 
 
-def _render(seed: int, height: int, width: int, condition: str, name: str) -> Pair:
-    plan = draw_plan(seed)
-    weather = draw_weather(plan, condition, seed)
-    canvas = Canvas(plan.camera, height, width)
+def _render(seed: int, height: int, width: int, condition: str, name: str, settings: Settings) -> Pair:
+    plan = stage(draw_plan(seed), settings.case)
+    for thing in settings.temperatures:
+        if " " in thing and thing not in plan.owners:
+            raise UserError(f"{name} has no {thing!r}: it has {', '.join(plan.owners)}")
+    weather = draw_weather(plan, condition, seed, settings)
+    margin = int(np.ceil(max(map(abs, settings.shift))))
+    camera = plan.camera.widened(height, margin)
+    canvas = Canvas(camera, height + 2 * margin, width + 2 * margin)
     paint_scene(canvas, plan, weather)
     air, air_ir = through_air(canvas, weather)
     rng = np.random.default_rng([seed, 3, CONDITIONS.index(condition)])
-    colour = rgb_to_ycbcr(_tensor(photograph(air, weather, rng).transpose(2, 0, 1)))
-    clear = rgb_to_ycbcr(_tensor(photograph(canvas.radiance, weather, None).transpose(2, 0, 1)))
-    clear_ir = thermograph(canvas.heat, None)
-    warm = (canvas.labels == PERSON) | ((canvas.labels == CAR) & (clear_ir > 0.12 + weather.heat["road"]))
+    inner = (slice(margin, margin + height), slice(margin, margin + width))
+
+    visible = rgb_to_ycbcr(_tensor(photograph(air, weather, rng)[:, *inner]))
+    clear = rgb_to_ycbcr(_tensor(photograph(canvas.radiance, weather, None)[:, *inner]))
+    still, clear_ir = thermograph(air_ir, canvas.heat, rng, settings.gain, settings.polarity)
+    moved = displaced(still, settings.shift, order=1, mode="nearest") if margin else still
+
+    labels, owner = canvas.labels[inner], canvas.owner[inner]
+    boxes, names = _boxes(labels, owner, plan)
+    warmer = blur(canvas.heat, LENS_IR * canvas.rows)[inner] > 0.12 + weather.heat["road"]
     truth = Truth(
         vi=clear[:, :1],
-        ir=_tensor(clear_ir[None]),
-        labels=torch.from_numpy(canvas.labels),
-        boxes=_boxes(canvas),
-        saliency=torch.from_numpy(warm),
+        ir=_tensor(clear_ir[inner][None]),
+        labels=torch.from_numpy(labels.copy()),
+        boxes=boxes,
+        saliency=torch.from_numpy((labels == PERSON) | ((labels == CAR) & warmer)),
+        names=names,
+        depth=torch.from_numpy(canvas.depth()[inner].copy()),
+        owner=torch.from_numpy(owner.copy()),
+        shift=settings.shift,
+        seen=(visible[:, :1], _tensor(still[inner][None])),
     )
-    return Pair(name, _tensor(thermograph(air_ir, rng)[None]), colour[:, :1], colour[:, 1:], truth)
+    return Pair(name, _tensor(moved[inner][None]), visible[:, :1], visible[:, 1:], truth)
 
 
 def _tensor(image: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image, np.float32))[None]
 
 
-def _boxes(canvas: Canvas) -> tuple[Box, ...]:
-    """Boxes of the instances that still own pixels; specks of fewer than 8 pixels are left out."""
-    boxes = []
-    for owner in np.unique(canvas.owner[canvas.owner > 0]):
-        rows, columns = np.nonzero(canvas.owner == owner)
-        label = int(canvas.labels[rows[0], columns[0]])
+def _boxes(labels: Array, owner: Array, plan: Plan) -> tuple[tuple[Box, ...], tuple[str, ...]]:
+    """Boxes and names of what still owns pixels; specks of fewer than 8 pixels are left out."""
+    boxes, names = [], []
+    for number in np.unique(owner[owner > 0]):
+        rows, columns = np.nonzero(owner == number)
+        label = int(labels[rows[0], columns[0]])
         if label in (CAR, PERSON) and rows.size >= 8:
-            boxes.append(
-                Box(int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1, label)
-            )
-    return tuple(boxes)
+            x, y = columns.tolist(), rows.tolist()
+            boxes.append(Box(min(x), min(y), max(x) + 1, max(y) + 1, label))
+            names.append(plan.owners[number - 1])
+    return tuple(boxes), tuple(names)

@@ -1,120 +1,179 @@
-"""From radiance to pictures: air, then the visible and the infrared camera."""
+"""The two cameras: lens, glare, noise, tone curve or gain control, and 8 bits.
+
+Visible pictures are handled as planes (3, H, W). Widths of blur are shares of the picture's height.
+"""
+
+from functools import cache
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
-from fusionlab.data.scenes.canvas import Canvas
-from fusionlab.data.scenes.light import Lamp
 from fusionlab.data.scenes.textures import Array
 from fusionlab.data.scenes.weather import Weather
 
-
-def luma(colour: Array) -> Array:
-    """BT.601 luminance (...) of colours (..., 3)."""
-    return 0.299 * colour[..., 0] + 0.587 * colour[..., 1] + 0.114 * colour[..., 2]
-
-
-def through_air(canvas: Canvas, weather: Weather) -> tuple[Array, Array]:
-    """Visible (H, W, 3) and infrared (H, W) radiance after air: exp(-beta depth) of it, the rest airlight."""
-    depth = 1 / np.maximum(canvas.nearness, 1 / 1500)
-    clear = np.exp(-weather.beta * depth)[..., None]
-    visible = canvas.radiance * clear + weather.airlight * (1 - clear)
-    for lamp in weather.light.lamps:
-        if lamp.spread > 0 and 2 < lamp.position[2] < 70:
-            _add_cone(canvas, weather, lamp, visible, depth)
-    clear_ir = np.exp(-weather.beta_ir * depth)
-    air = 0.5 * (weather.heat["skyline"] + weather.heat["walk"])
-    return visible, canvas.heat * clear_ir + air * (1 - clear_ir)
-
-
-def _add_cone(canvas: Canvas, weather: Weather, lamp: Lamp, visible: Array, depth: Array) -> None:
-    """Light of a lamp scattered by the air beneath it, in front of what lies farther off."""
-    x, y, z = lamp.position
-    region = canvas.window(x - 5, x + 5, 0.0, y + 2.5, z)
-    if region is None:
-        return
-    across, up = canvas.plane(region, x, z)
-    below = y - up
-    reach = np.hypot(across, below)
-    angle = below / np.maximum(reach, 0.05)
-    cone = 0.30 + 0.70 / (1 + np.exp(-(angle - 0.80) / 0.07))
-    strength = min(weather.beta, 0.05) * np.exp(-weather.beta * z) * 0.22
-    glow = strength * cone * np.exp(-reach / 2.6) / (0.25 + reach)
-    visible[region] += (glow * (depth[region] > 0.95 * z))[..., None] * lamp.colour
-
-
-def glare(radiance: Array, white: float, strength: float) -> Array:
-    """Light spread around whatever is brighter than `white`; widths are shares of the picture's height."""
-    rows, columns = radiance.shape[:2]
-    step = max(1, rows // 60)
-    peak = np.maximum(np.maximum(radiance[..., 0], radiance[..., 1]), radiance[..., 2])[..., None]
-    if peak.max() <= white:
-        return np.zeros_like(radiance)
-    pad = ((0, -rows % step), (0, -columns % step), (0, 0))
-    excess = np.pad(radiance * np.clip(1 - white / np.maximum(peak, 1e-6), 0, 1), pad)
-    excess = np.minimum(excess, 40 * white)
-    small = excess.reshape(excess.shape[0] // step, step, -1, step, 3).mean((1, 3))
-    unit = rows / step
-    halo = np.zeros_like(small)
-    for width, share in ((0.012, 0.50), (0.04, 0.30), (0.12, 0.20)):
-        halo += share * gaussian_filter(small, (width * unit, width * unit, 0), mode="constant")
-    return np.float32(strength) * _stretch(_stretch(halo, rows, step).swapaxes(0, 1), columns, step).swapaxes(
-        0, 1
-    )
-
-
-def _stretch(image: Array, length: int, step: int) -> Array:
-    """Linear interpolation along the first axis from middles of blocks of `step` samples to all samples."""
-    place = np.clip((np.arange(length, dtype=np.float32) + 0.5) / step - 0.5, 0, len(image) - 1)
-    first = np.floor(place).astype(np.int32)
-    second = np.minimum(first + 1, len(image) - 1)
-    share = (place - first).astype(np.float32).reshape(-1, *[1] * (image.ndim - 1))
-    return image[first] * (1 - share) + image[second] * share
-
-
-def exposure_gain(radiance: Array, mean: float) -> float:
-    """Gain for which the developed picture has the given mean grey (bisection on a thinned picture)."""
-    rows, columns = radiance.shape[:2]
-    thin = radiance[:: max(1, rows // 48), :: max(1, columns // 64)]
-    low, high = 0.02, 200.0
-    for _ in range(16):
-        gain = float(np.sqrt(low * high))
-        low, high = (gain, high) if luma(develop(gain * thin)).mean() < mean else (low, gain)
-    return gain
-
-
-def develop(linear: Array) -> Array:
-    """Tone curve: a shoulder that saves highlights, then the sRGB transfer function."""
-    x = np.maximum(linear, 0)
-    x = np.where(x < 0.55, x, 0.55 + 0.45 * (1 - np.exp(-np.maximum(x - 0.55, 0) / 0.45)))
-    return np.where(x < 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 0.0031308) ** (1 / 2.4) - 0.055)
+LENS, LENS_IR = 0.0021, 0.0036
+LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)  # BT.601
+HALO = ((0.012, 0.50), (0.04, 0.30), (0.12, 0.20))  # widths of glare and their shares
+_STEPS, _BRIGHTEST = 4096, 4.0  # of the tabled tone curve
 
 
 def photograph(radiance: Array, weather: Weather, rng: np.random.Generator | None) -> Array:
-    """Visible picture (H, W, 3) in [0, 1], in steps of 1/255; without a generator there is no noise."""
-    rows = radiance.shape[0]
-    gain = exposure_gain(radiance, weather.exposure)
-    seen = radiance + glare(radiance, 1.2 / gain, weather.flare)
-    linear = gaussian_filter(gain * seen, (0.0021 * rows, 0.0021 * rows, 0))
+    """Visible picture (3, H, W) of radiance (H, W, 3) in [0, 1], in steps of 1/255.
+
+    Without a generator it is the truth: no glare and no noise. Noise is that of photons, with a variance in
+    proportion to the light, and that of reading the sensor.
+    """
+    rows, columns = radiance.shape[:2]
+    light = np.ascontiguousarray(radiance.transpose(2, 0, 1), np.float32)
+    gain = np.float32(exposure_gain(light, weather.exposure))
+    light *= gain
     if rng is not None:
-        spread = np.sqrt(5e-5 * weather.grain * np.maximum(linear, 0) + (0.0007 * weather.grain) ** 2)
-        linear = linear + spread * rng.standard_normal(linear.shape, dtype=np.float32)
-    colour = develop(linear)
-    grey = luma(colour)[..., None]
-    return _eight_bits(grey + 0.9 * (colour - grey))
+        _add_glare(light, 1.2, weather.flare)
+    light = np.maximum(blur(light, LENS * rows), 0)
+    if rng is not None:
+        spread = np.sqrt(np.float32(5e-5 * weather.grain) * light + np.float32((0.0007 * weather.grain) ** 2))
+        spread *= rng.standard_normal(light.shape, dtype=np.float32)
+        light += spread
+    colour = develop(light)
+    grey = (LUMA @ colour.reshape(3, -1)).reshape(rows, columns)
+    colour *= np.float32(0.9)
+    colour += np.float32(0.1) * grey
+    return eight_bits(colour)
 
 
-def thermograph(heat: Array, rng: np.random.Generator | None) -> Array:
-    """Infrared picture (H, W) in [0, 1], in steps of 1/255; without a generator there is no noise."""
+@cache
+def _tone_curve() -> Array:
+    """The developed value of (k / 2047.5)^2 for k = 0 to 4095."""
+    x = np.linspace(0, np.sqrt(_BRIGHTEST), _STEPS) ** 2
+    x = np.where(x < 0.55, x, 0.55 + 0.45 * (1 - np.exp(-np.maximum(x - 0.55, 0) / 0.45)))
+    y = np.where(x < 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 0.0031308) ** (1 / 2.4) - 0.055)
+    return y.astype(np.float32)
+
+
+def develop(linear: Array) -> Array:
+    """Tone curve, from a table: a shoulder that saves highlights, then the sRGB transfer function."""
+    return _developed(np.sqrt(np.maximum(linear, 0)))
+
+
+def _developed(root: Array) -> Array:
+    """`develop` of the square of what is given."""
+    steps = np.minimum(root * np.float32((_STEPS - 1) / _BRIGHTEST**0.5) + np.float32(0.5), _STEPS - 1)
+    return np.take(_tone_curve(), steps.astype(np.int32))
+
+
+def exposure_gain(light: Array, mean: float) -> float:
+    """Gain for which planes (3, H, W) develop to a mean grey (bisection on a thinned picture)."""
+    rows, columns = light.shape[1:]
+    thin = light[:, :: max(1, rows // 48), :: max(1, columns // 64)]
+    root = np.sqrt(np.maximum(thin, 0)).reshape(3, -1)
+    low, high = 0.02**0.5, 200.0**0.5
+    for _ in range(14):
+        gain = (low * high) ** 0.5
+        grey = float(LUMA[0] @ _developed(root * np.float32(gain)).mean(1))
+        low, high = (gain, high) if grey < mean else (low, gain)
+    return gain * gain
+
+
+def _add_glare(light: Array, white: float, strength: float) -> None:
+    """Adds the light that the lens spreads around whatever is brighter than `white`."""
+    rows, columns = light.shape[1:]
+    step = max(1, rows // 60)
+    peak = light.max(0)
+    r, c = np.nonzero(peak > white)
+    if not r.size:
+        return
+    shape = (-(-rows // step), -(-columns // step))
+    excess = np.minimum(light[:, r, c] * (1 - white / peak[r, c]), 40 * white)
+    cell = r // step * shape[1] + c // step
+    size = shape[0] * shape[1]
+    small = np.stack([np.bincount(cell, band, size).reshape(shape) for band in excess]).astype(np.float32)
+    unit = rows / step
+    halo = np.zeros_like(small)
+    for width, share in HALO:
+        down, across = (_spread(length, width * unit) for length in shape)
+        halo += np.float32(share * strength / step**2) * (down @ small @ across.T)
+    light += _enlarge(rows, step) @ halo @ _enlarge(columns, step).T
+
+
+@cache
+def _spread(length: int, sigma: float) -> Array:
+    """Matrix of a Gaussian blur of `length` samples, dark beyond the ends."""
+    place = np.arange(length)
+    reach = np.arange(-length, length + 1)
+    matrix = (
+        np.exp(-0.5 * ((place[:, None] - place) / sigma) ** 2) / np.exp(-0.5 * (reach / sigma) ** 2).sum()
+    )
+    return matrix.astype(np.float32)
+
+
+@cache
+def _enlarge(length: int, step: int) -> Array:
+    """Matrix of linear interpolation from the middles of blocks of `step` samples to all `length` samples."""
+    blocks = -(-length // step)
+    place = np.clip((np.arange(length) + 0.5) / step - 0.5, 0, blocks - 1)
+    return np.maximum(1 - np.abs(place[:, None] - np.arange(blocks)), 0).astype(np.float32)
+
+
+def blur(image: Array, sigma: float) -> Array:
+    """Gaussian blur along the last two axes, mirrored at the borders, out to four sigma."""
+    reach = int(4 * sigma + 0.5)
+    if reach < 1:
+        return image
+    taps = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
+    taps = (taps / (2 * taps.sum() - 1)).astype(np.float32)
+    for axis in (-1, -2):
+        length = image.shape[axis]
+        mirror = np.arange(-reach, length + reach)
+        mirror = np.where(
+            mirror < 0, -mirror - 1, np.where(mirror >= length, 2 * length - 1 - mirror, mirror)
+        )
+        wide = np.take(image, np.clip(mirror, 0, length - 1), axis)
+
+        def part(first: int, wide: Array = wide, axis: int = axis, length: int = length) -> Array:
+            return wide[..., first : first + length] if axis == -1 else wide[..., first : first + length, :]
+
+        image = taps[0] * part(reach)
+        for k in range(1, reach + 1):
+            pair = part(reach - k) + part(reach + k)
+            pair *= taps[k]
+            image += pair
+    return image
+
+
+def thermograph(
+    heat: Array, clear: Array, rng: np.random.Generator, gain: str, polarity: str
+) -> tuple[Array, Array]:
+    """Infrared picture (H, W) of `heat` and its truth of `clear`, in [0, 1], in steps of 1/255.
+
+    Optics resolve less than those of the visible camera. Noise differs from picture to picture, and each
+    column has an offset of its own. The truth has neither, and goes through the same gain control.
+    """
     rows, columns = heat.shape
-    image = gaussian_filter(heat, 0.0036 * rows)
-    if rng is not None:
-        image = image + 0.007 * rng.standard_normal(image.shape, dtype=np.float32)
-        image = image + 0.0035 * rng.standard_normal((1, columns), dtype=np.float32)
-    # The top of the range is compressed, so that faces and clothes stay apart.
-    image = np.where(image < 0.7, image, 1 - 0.3 * np.exp(-np.maximum(image - 0.7, 0) / 0.3))
-    return _eight_bits(image)
+    truth = blur(clear, LENS_IR * rows)
+    image = blur(heat, LENS_IR * rows)
+    image = image + np.float32(0.007) * rng.standard_normal(image.shape, dtype=np.float32)
+    image += np.float32(0.0035) * rng.standard_normal((1, columns), dtype=np.float32)
+    levels, values = gain_control(image, gain)
+
+    def picture(radiance: Array) -> Array:
+        grey = np.interp(radiance, levels, values).astype(np.float32)
+        return eight_bits(1 - grey if polarity == "black-hot" else grey)
+
+    return picture(image), picture(truth)
 
 
-def _eight_bits(image: Array) -> Array:
-    return (np.floor(np.clip(image, 0, 1) * 255 + 0.5) / 255).astype(np.float32)
+def gain_control(image: Array, kind: str) -> tuple[Array, Array]:
+    """Rising radiances and the grey values 0 to 1 that a gain control of settings.GAINS gives them."""
+    if kind == "fixed":  # the top of the range is compressed, so that faces and clothes stay apart
+        levels = np.concatenate([[0.0, 0.7], np.linspace(0.75, 2.0, 26)])
+        return levels, np.where(levels <= 0.7, levels, 1 - 0.3 * np.exp(-np.maximum(levels - 0.7, 0) / 0.3))
+    if kind == "linear":
+        return np.percentile(image, (0.5, 99.5)), np.array([0.0, 1.0])
+    counts, edges = np.histogram(image, 512)
+    plateau = np.minimum(counts, 4 * image.size / 512)
+    return edges, np.concatenate([[0.0], np.cumsum(plateau) / plateau.sum()])
+
+
+def eight_bits(image: Array) -> Array:
+    """The nearest steps of 1/255 within [0, 1]."""
+    steps = np.floor(image * np.float32(255) + np.float32(0.5))
+    return np.clip(steps, 0, 255, out=steps) / np.float32(255)

@@ -9,6 +9,8 @@ import numpy as np
 
 from fusionlab.data.scenes.textures import Array
 
+FAR = 1500.0  # metres; what is farther, such as the sky, is taken to be there
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -17,6 +19,11 @@ class Camera:
     height: float
     focal: float
     horizon: float
+
+    def widened(self, rows: int, margin: int) -> "Camera":
+        """The camera whose picture shows `margin` more pixels on every side of one with so many rows."""
+        tall = rows + 2 * margin
+        return Camera(self.height, self.focal * rows / tall, (self.horizon * rows + margin) / tall)
 
 
 @dataclass
@@ -95,6 +102,10 @@ class Canvas:
         self.dy = ((self.camera.horizon * self.rows - np.arange(self.rows) - 0.5) * self.pixel).astype(
             np.float32
         )
+
+    def depth(self) -> Array:
+        """Distance along the view in metres (H, W), at most FAR."""
+        return 1 / np.maximum(self.nearness, np.float32(1 / FAR))
 
     def window(
         self, left: float, right: float, bottom: float, top: float, z: float

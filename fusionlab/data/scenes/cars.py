@@ -202,18 +202,18 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
     """Albedo and own light (h, w, 3), gloss and infrared radiance (h, w) where rays met the car."""
     shape = SHAPES[car.body]
     a, y, c = hit.point[..., 0], hit.point[..., 1], hit.point[..., 2]
-    half, side = shape.length / 2, shape.width / 2
+    half, side, warm = shape.length / 2, shape.width / 2, car.running or car.bonnet > 0
     body, cabin = hit.part == 1, hit.part == 2
     albedo = np.broadcast_to(floats(car.paint), hit.point.shape).copy()
     glow = np.zeros_like(albedo)
     gloss = np.where(body | cabin, 0.35, 0.0).astype(np.float32)
-    engine = ramp(a, 0.6, half) * (0.45 if car.running else 0.0)
+    engine = ramp(a, 0.6, half) * (0.45 if car.running else 0.7 * car.bonnet)
     warmth = heat["body"] + engine * (heat["engine"] - heat["body"]) * ramp(y, 1.2, 0.5)
 
-    def put(where: Array, colour: Colour, warm: Array | float, shine: float) -> None:
+    def put(where: Array, colour: Colour, hot: Array | float, shine: float) -> None:
         nonlocal warmth, gloss
         albedo[where] = colour
-        warmth = np.where(where, warm, warmth)
+        warmth = np.where(where, hot, warmth)
         gloss = np.where(where, np.float32(shine), gloss)
 
     # Windows on all sides of the cabin, leaving roof, pillars and a frame.
@@ -228,6 +228,10 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
         side_glass &= a > -0.3
     end_glass = window & (inner < 0.10) & (np.abs(c) < side - 0.16 - 0.2 * share)
     put(side_glass | end_glass, (0.012, 0.014, 0.016), heat["glass"], 0.75)
+    if car.driver:
+        driver = np.hypot((c - 0.36) / 0.12, (y - shape.belt - 0.22) / 0.15) < 1
+        driver |= (np.abs(c - 0.36) < 0.22) & (y < shape.belt + 0.12)
+        put(end_glass & (a > 0) & driver, (0.36, 0.24, 0.18), heat["glass"], 0.25)
 
     nose, tail = a > half - 0.32, a < -half + 0.28
     lower = body & (y < 0.40)
@@ -244,7 +248,7 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
         arch = body & (np.hypot(a - along, y - WHEEL) < WHEEL + 0.07) & (np.abs(c) > side - 0.35)
         put(arch, (0.01, 0.01, 0.01), heat["tyre"] * 0.8, 0.0)
     grill = body & nose & (np.abs(c) < 0.48) & (y > 0.42) & (y < 0.64)
-    put(grill, (0.02, 0.02, 0.02), heat["engine"] if car.running else heat["body"], 0.1)
+    put(grill, (0.02, 0.02, 0.02), heat["engine"] if warm else heat["body"], 0.1)
     plate = body & (nose | tail) & (np.abs(c) < 0.26) & (np.abs(y - np.where(nose, 0.46, 0.62)) < 0.06)
     put(plate, (0.55, 0.55, 0.52), warmth, 0.0)
     eye = body & nose & (np.abs(c) > 0.50) & (np.abs(c) < 0.82) & (y > 0.57) & (y < 0.72)
@@ -255,22 +259,20 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
     if car.running:
         put(pipe, (0.03, 0.03, 0.03), heat["engine"] * 1.08, 0.0)
         if lamps_on:
-            glow[eye] = (9.0, 8.7, 8.0)
+            glow[eye] = (90.0, 87.0, 80.0) if car.full_beam else (9.0, 8.7, 8.0)
             glow[lamp] = (0.9, 0.035, 0.02)
 
     tyre = (hit.part == 3) | (hit.part == 4)
-    put(
-        tyre, (0.018, 0.018, 0.018), heat["tyre"] if car.running else 0.5 * (heat["tyre"] + heat["body"]), 0.0
-    )
+    put(tyre, (0.018, 0.018, 0.018), heat["tyre"] if warm else 0.5 * (heat["tyre"] + heat["body"]), 0.0)
     centre = np.where(a > 0, shape.length * 0.31, -shape.length * 0.29)
     r = np.hypot(a - centre, y - WHEEL)
     spoke = np.cos(5 * np.arctan2(y - WHEEL, a - centre)) > -0.35
     rim = (hit.part == 4) & (r < WHEEL * 0.66)
-    put(rim, (0.06, 0.06, 0.06), heat["tyre"] * (1.1 if car.running else 0.8), 0.1)
+    put(rim, (0.06, 0.06, 0.06), heat["tyre"] * (1.1 if warm else 0.8), 0.1)
     put(
         rim & (spoke | (r < 0.07) | (r > WHEEL * 0.58)),
         (0.34, 0.34, 0.35),
-        heat["tyre"] * (1.12 if car.running else 0.75),
+        heat["tyre"] * (1.12 if warm else 0.75),
         0.2,
     )
     put((hit.part == 4) & (r < WHEEL * 0.2), (0.20, 0.20, 0.20), heat["tyre"] * 1.0, 0.2)

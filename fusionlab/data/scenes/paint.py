@@ -22,7 +22,10 @@ RAYS = 2  # rays a pixel along each side for cars
 
 def paint_scene(canvas: Canvas, plan: Plan, weather: Weather) -> None:
     """Draws everything on the canvas; cars, people and cones own their pixels by number, from 1."""
-    figures = [(p, people.pose(p, weather.heat["skin"], weather.heat["cloth"])) for p in plan.people]
+    figures = []
+    for k, person in enumerate(plan.people):
+        heat = weather.heat_of(f"person {k}")
+        figures.append((person, people.pose(person, heat["skin"], heat["cloth"])))
     paint_sky(canvas, plan, weather)
     paint_horizon(canvas, plan, weather)
     paint_ground(canvas, plan, weather, *_casters(plan, figures))
@@ -138,7 +141,9 @@ def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weathe
     hit = cars.meet(car, canvas, region, RAYS)
     if not hit.alpha.any():
         return
-    albedo, glow, gloss, heat = cars.surface(car, hit, weather.heat, weather.lamps_on)
+    albedo, glow, gloss, heat = cars.surface(
+        car, hit, weather.heat_of(plan.owners[owner - 1]), weather.lamps_on
+    )
     y = hit.point[..., 1]
     sunlit = _sunlit(plan, weather, car.x, 1.0, car.z)
     light = irradiance(weather.light.near(car.x, car.z), car.x, y, car.z, hit.normal, sunlit)

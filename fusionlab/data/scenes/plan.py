@@ -90,6 +90,9 @@ class Car:
     paint: tuple[float, float, float]
     body: str  # sedan, hatch, van
     running: bool
+    bonnet: float = 0.0  # warmth left in the bonnet of a parked car, 1 as when running
+    driver: bool = False  # someone to be seen behind the windscreen
+    full_beam: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Person:
     trousers: tuple[float, float, float]
     skin: tuple[float, float, float]
     hair: tuple[float, float, float]
-    wear: str  # plain, coat, skirt, bag, pack
+    wear: str  # plain, coat, skirt, bag, pack, leaves
     salt: int
 
 
@@ -125,6 +128,12 @@ class Plan:
     people: tuple[Person, ...]
     cones: tuple[tuple[float, float], ...]
     salt: int
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Names of what owns pixels, in the order of the numbers in Canvas.owner, which start at 1."""
+        kinds = (("car", self.cars), ("person", self.people), ("cone", self.cones))
+        return tuple(f"{kind} {k}" for kind, things in kinds for k in range(len(things)))
 
 
 WALLS = (
