@@ -33,10 +33,14 @@ def stage(plan: Plan, case: str | None) -> Plan:
             wear="leaves",
         )
         bushes = tuple(
-            Tree(x, 9.3 + 0.1 * k, 2.3, 1.5, 0.4, plan.salt + k, bush=True)
-            for k, x in enumerate((-1.2, 0.2, 1.5))
+            Tree(x, 9.1 + 0.1 * k, 2.8, 1.5, 0.4, plan.salt + k, bush=True)
+            for k, x in enumerate((-1.6, -0.5, 0.5, 1.6))
         )
-        return replace(plan, people=(person, *plan.people), trees=plan.trees + bushes)
+        low = tuple(
+            Tree(x, 8.0 + 0.05 * k, 0.8, 0.7, 0.4, plan.salt + 9 + k, bush=True)
+            for k, x in enumerate((-0.7, 0.0, 0.7))
+        )
+        return replace(plan, people=(person, *plan.people), trees=plan.trees + bushes + low)
     if case == "sign":
         plan = _clear(plan, 0.6, 6.5)
         return replace(plan, posts=(*plan.posts, Post(0.6, 6.5, 2.5, 0.0, "board", plan.salt)))

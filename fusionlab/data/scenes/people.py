@@ -227,6 +227,6 @@ def draw_person(person: Person, limbs: list[Limb], x: Array, y: Array, pixel: fl
         sprite.crop(part).add(alpha, albedo, heat.astype(np.float32), normal.astype(np.float32))
     if person.wear == "leaves":
         leaf = noise("leaf", x, y, 0.05, pixel, person.salt % 907)
-        sprite.albedo *= np.clip(0.7 + 0.6 * leaf, 0.15, 2.0)[..., None]
+        sprite.albedo *= np.clip(0.5 + 0.4 * leaf, 0.1, 1.5)[..., None]
     sprite.albedo *= (0.72 + 0.28 * ramp(y, 0.0, 0.5))[..., None]
     return sprite
