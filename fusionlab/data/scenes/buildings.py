@@ -59,8 +59,8 @@ def paint_buildings(canvas: Canvas, plan: Plan, weather: Weather) -> None:
             part = slice(max(int(open_[0]) - 1, 0), int(open_[-1]) + 2)
             visible.append((wall, part, int(min(hidden[part].max() + 2, canvas.rows))))
             skyline[wall.columns] = np.minimum(hidden, wall.top + 2)
-    for wall, part, bottom in reversed(visible):
-        _paint_wall(canvas, plan, weather, wall, part, bottom)
+    views = [_view(canvas, wall, part, bottom) for wall, part, bottom in reversed(visible)]
+    _paint_walls(canvas, plan, weather, [view for view in views if view.row.size])
 
 
 def _seen(
@@ -86,87 +86,131 @@ def _seen(
     return Wall(block, front, normal, length, columns, u, z, top)
 
 
-def _paint_wall(canvas: Canvas, plan: Plan, weather: Weather, wall: Wall, part: slice, bottom: int) -> None:
-    """Paints the columns `part` of a wall down to the row `bottom`."""
-    block, u, z = wall.block, wall.u[part], wall.z[part]
-    start = wall.columns.start + part.start
-    columns = slice(start, start + len(u))
-    foot = canvas.camera.horizon * canvas.rows + canvas.camera.height / float(z.min()) / canvas.pixel
-    r0, r1 = int(max(0, wall.top[part].min() - 2)), int(min(bottom, foot + 2))
-    if r0 >= r1 or len(u) < 2:
-        return
-    region = (slice(r0, r1), columns)
-    y = canvas.camera.height + canvas.dy[r0:r1, None] * z
-    fy = np.broadcast_to(z * np.float32(canvas.pixel), y.shape)
-    fu = np.broadcast_to(np.abs(np.gradient(u)), y.shape)
-    u, z = np.broadcast_to(u, y.shape), np.broadcast_to(z, y.shape)
-    alpha = overlap(u, 0, wall.length, fu) * overlap(y, -0.5, block.height, fy)
+@dataclass(frozen=True)
+class View:
+    """The pixels of a wall that may be seen; `column` counts from the first of `columns`."""
 
-    albedo, glow, heat = _facade(weather, block, u, y, fu, fy, wall.front, wall.length)
-    x = canvas.dx[columns] * z
-    outward = np.broadcast_to(floats([wall.normal[0], 0.0, wall.normal[1]]), (*y.shape, 3))
-    sunlit: Array | float = 0.0
+    wall: Wall
+    columns: slice  # of the picture
+    u: Array  # of each column
+    z: Array
+    row: Array  # of each pixel
+    column: Array
+
+
+def _view(canvas: Canvas, wall: Wall, part: slice, bottom: int) -> View:
+    """The columns `part` of a wall down to the row `bottom`."""
+    u, z, top = wall.u[part], wall.z[part], wall.top[part]
+    start = wall.columns.start + part.start
+    foot = canvas.camera.horizon * canvas.rows + canvas.camera.height / z / canvas.pixel
+    r0, r1 = int(max(0, top.min() - 2)), int(min(bottom, foot.max() + 2))
+    rows = np.arange(r0, max(r0, r1))[:, None] if len(u) > 1 else np.zeros((0, 1), np.int64)
+    row, column = np.nonzero((rows > top - 2) & (rows < foot + 2))
+    return View(wall, slice(start, start + len(u)), u, z, row + r0, column)
+
+
+def _paint_walls(canvas: Canvas, plan: Plan, weather: Weather, views: list[View]) -> None:
+    """Draws all pixels of all walls at once, then lays wall over wall, far to near."""
+    if not views:
+        return
+    counts = [view.row.size for view in views]
+    starts = np.cumsum([0] + [len(view.u) for view in views])
+    k = np.concatenate([start + view.column for start, view in zip(starts, views)])
+    column = np.concatenate([np.arange(view.columns.start, view.columns.stop) for view in views])[k]
+    row = np.concatenate([view.row for view in views])
+    u, z = (np.concatenate([getattr(view, name) for view in views])[k] for name in ("u", "z"))
+    fu = np.concatenate([np.abs(np.gradient(view.u)) for view in views])[k]
+    y, fy = canvas.camera.height + canvas.dy[row] * z, z * np.float32(canvas.pixel)
+    which = np.repeat(np.arange(len(views)), counts)
+    walls = [view.wall for view in views]
+    albedo, glow, heat = _facade(weather, walls, which, u, y, fu, fy)
+
+    length, height = (floats(v)[which] for v in zip(*[(w.length, w.block.height) for w in walls]))
+    alpha = overlap(u, 0, length, fu) * overlap(y, -0.5, height, fy)
+    x = canvas.dx[column] * z
+    outward = floats([(w.normal[0], 0.0, w.normal[1]) for w in walls])
+    ends = np.cumsum([0, *counts])
+    pieces = [slice(first, last) for first, last in zip(ends, ends[1:])]
+    sunlit = np.zeros_like(u)
     if weather.light.sun.any():
-        sun = weather.light.towards.tolist()
-        facing = wall.normal[0] * sun[0] + wall.normal[1] * sun[2]
-        sunlit = 1 - building_shade(plan, weather, x, y, z) if facing > 0 else 0.0
-        heat = heat * (0.92 + 0.38 * sunlit * max(facing, 0.0))
-    light = irradiance(weather.light, x, y, z, outward, sunlit)
-    open_sky = 0.55 + 0.45 * ramp(y, 0.0, 5.0)  # the street hides half the sky from its foot
-    canvas.paint(region, alpha, albedo * light * open_sky[..., None] + glow, heat, z)
+        sun = weather.light.towards
+        for piece, normal in zip(pieces, outward):
+            facing = max(float(normal @ sun), 0.0)
+            if facing > 0:
+                sunlit[piece] = 1 - building_shade(plan, weather, x[piece], y[piece], z[piece])
+            heat[piece] *= 0.92 + 0.38 * sunlit[piece] * facing
+    light = irradiance(weather.light, x, y, z, outward[which], sunlit)
+    light *= (0.55 + 0.45 * ramp(y, 0.0, 5.0))[..., None]  # the street hides half the sky from its foot
+    radiance = albedo * light + glow
+    for piece in pieces:
+        canvas.paint((row[piece], column[piece]), alpha[piece], radiance[piece], heat[piece], z[piece])
 
 
 def _facade(
-    weather: Weather, block: Building, u: Array, y: Array, fu: Array, fy: Array, front: bool, length: float
+    weather: Weather, walls: list[Wall], which: Array, u: Array, y: Array, fu: Array, fy: Array
 ) -> tuple[Array, Array, Array]:
-    """Albedo (h, w, 3), own light (h, w, 3) and infrared radiance (h, w) of a wall at (u along, y up)."""
+    """Albedo (n, 3), own light (n, 3) and infrared radiance (n) at pixels (u along, y up) of walls[which]."""
+    blocks = [wall.block for wall in walls]
+
+    def of(values: list[float]) -> Array:
+        return floats(values)[which]
+
+    salt = np.array([block.salt for block in blocks])[which]
+    front = np.array([wall.front for wall in walls])[which]
     size = np.sqrt(fu * fy)
-    shift = float(block.salt % 1009)
+    shift = floats(salt % 1009)
     stain = noise("stain", u, y, 0.12, size, shift)
     streak = noise("stain", 4 * u, 0.35 * y, 0.14, np.maximum(4 * fu, 0.35 * fy), shift + 31)
     grit = noise("grain", u, y, 0.04, size, shift)
     tone = 1 + 0.10 * stain + 0.11 * streak + 0.07 * grit
-    if block.brick:
-        mortar = bricks(u, y, size)
-        each = (
-            chance(np.floor(u / 0.25 + 0.5 * (np.floor(y / 0.16) % 2)), np.floor(y / 0.16), block.salt) - 0.5
-        )
-        tone = tone * (1 + 0.35 * each * ramp(size, 0.12, 0.03)) * (1 + 0.25 * mortar)
-    dirt = 1 - 0.30 * np.exp(-np.maximum(y, 0) / 0.7) * (1 + 0.4 * stain)
-    albedo = np.clip(tone * dirt, 0.1, 2)[..., None] * floats(block.wall)
-    warmth = weather.heat["wall"] * (0.82 + 0.36 * float(chance(np.array(block.salt), 1, 2)))
-    heat = warmth * (1 + 0.035 * stain + 0.045 * streak + 0.08 * np.exp(-np.maximum(y, 0) / 1.2))
+    brick = np.flatnonzero(np.array([block.brick for block in blocks])[which])
+    if brick.size:
+        bu, by, small = u[brick], y[brick], size[brick]
+        course = np.floor(by / 0.16)
+        each = chance(np.floor(bu / 0.25 + 0.5 * (course % 2)), course, salt[brick]) - 0.5
+        tone[brick] *= (1 + 0.35 * each * ramp(small, 0.12, 0.03)) * (1 + 0.25 * bricks(bu, by, small))
+    foot = np.exp(-np.maximum(y, 0) / floats(0.7))
+    dirt = 1 - 0.30 * foot * (1 + 0.4 * stain)
+    colour = floats([block.wall for block in blocks])
+    albedo = np.clip(tone * dirt, 0.1, 2)[..., None] * colour[which]
+    warmth = of([weather.heat["wall"] * (0.82 + 0.36 * float(chance(b.salt, 1, 2))) for b in blocks])
+    heat = warmth * (1 + 0.035 * stain + 0.045 * streak + 0.08 * foot)
     glow = np.zeros_like(albedo)
 
-    base = 3.9 if block.shop and front else 0.9
-    storey = (y - base) / block.storey
-    floor = np.floor(storey)
-    bay = np.floor(u / block.bay)
-    fits = (floor >= 0) & (base + (floor + 1) * block.storey < block.height + 0.2) & (bay >= 0)
-    across, above = u - bay * block.bay, y - base - floor * block.storey
-    half = 0.5 * block.pane[0] * block.bay
-    sill = 0.26 * block.storey if base > 1 else 0.12 * block.storey
-    lintel = sill + block.pane[1] * block.storey
-    middle = 0.5 * block.bay
-    there = fits if front else fits & (chance(bay, 7, block.salt) < 0.45)
+    shop = np.array([wall.front and wall.block.shop for wall in walls])[which]
+    base, high, width = (
+        np.where(shop, floats(3.9), floats(0.9)),
+        of([b.storey for b in blocks]),
+        of([b.bay for b in blocks]),
+    )
+    height = of([b.height for b in blocks])
+    floor = np.floor((y - base) / high)
+    bay = np.floor(u / width)
+    fits = (floor >= 0) & (base + (floor + 1) * high < height + 0.2) & (bay >= 0)
+    across, above = u - bay * width, y - base - floor * high
+    half = of([0.5 * b.pane[0] * b.bay for b in blocks])
+    sill = np.where(shop, floats(0.26), floats(0.12)) * high
+    lintel = sill + of([b.pane[1] for b in blocks]) * high
+    middle = 0.5 * width
+    there = fits & (front | (chance(bay, 7, salt) < 0.45))
     hole = overlap(across, middle - half, middle + half, fu) * overlap(above, sill, lintel, fy) * there
     frame = 0.07
     glass = overlap(across, middle - half + frame, middle + half - frame, fu)
     glass = glass * overlap(above, sill + frame, lintel - frame, fy) * there
     glass = glass * (1 - overlap(across, middle - 0.035, middle + 0.035, fu))
     surround = overlap(across, middle - half - 0.14, middle + half + 0.14, fu)
-    surround = surround * overlap(above, sill - 0.18, lintel + 0.14, fy) * there * (block.salt % 3 > 0)
+    surround = surround * overlap(above, sill - 0.18, lintel + 0.14, fy) * there * (salt % 3 > 0)
     ledge = (
         overlap(across, middle - half - 0.12, middle + half + 0.12, fu)
         * overlap(above, sill - 0.12, sill, fy)
         * there
     )
-    band = overlap(above, -0.14, 0.10, fy) * fits * (block.salt % 2)
-    cornice = overlap(y, block.height - 0.55, block.height, fy)
+    band = overlap(above, -0.14, 0.10, fy) * fits * floats(salt % 2)
+    cornice = overlap(y, height - 0.55, height, fy)
     trim = np.maximum(np.maximum(surround, band), cornice) * 0.7
-    pale = floats(block.wall) * 0.5 + floats([0.24, 0.23, 0.21])
+    pale = (colour * 0.5 + floats([0.24, 0.23, 0.21]))[which]
     albedo = albedo + trim[..., None] * (pale * tone[..., None] - albedo)
-    albedo = albedo * (1 - 0.35 * overlap(y, block.height - 0.75, block.height - 0.55, fy))[..., None]
+    albedo = albedo * (1 - 0.35 * overlap(y, height - 0.75, height - 0.55, fy))[..., None]
     albedo = albedo * (1 + 0.25 * ledge)[..., None]
     under = (
         overlap(above, sill - 1.0, sill - 0.12, fy)
@@ -175,8 +219,8 @@ def _facade(
     )
     albedo = albedo * (1 - 0.10 * under * (1 + streak).clip(0, 2))[..., None]
 
-    draw = chance(bay, floor, block.salt)
-    kind = chance(bay, floor, block.salt + 1)
+    draw = chance(bay, floor, salt)
+    kind = chance(bay, floor, salt + 1)
     cloth = ((kind < 0.4) & (across < middle - half * (0.1 + kind))) | (
         (kind > 0.65) & (above > lintel - (kind - 0.5) * 1.8)
     )
@@ -190,12 +234,12 @@ def _facade(
     mirror = weather.skyline * 0.6 + weather.zenith * 0.4
     sheen = (
         glass
-        * (0.03 + 0.20 * chance(bay, floor, block.salt + 2) ** 2)
+        * (0.03 + 0.20 * chance(bay, floor, salt + 2) ** 2)
         * (0.75 + 0.5 * (above - sill) / (lintel - sill))
     )
     glow = glow + sheen[..., None] * mirror
-    tint = LIT[(chance(bay, floor, block.salt + 3) * 4).astype(np.int32)]
-    lit = (draw < block.lit) & weather.lamps_on
+    tint = LIT[(chance(bay, floor, salt + 3) * 4).astype(np.int32)]
+    lit = (draw < of([b.lit for b in blocks])) & weather.lamps_on
     room = (
         (0.45 + 0.75 * (above - sill) / (lintel - sill))
         * (0.5 + 0.9 * kind)
@@ -203,21 +247,43 @@ def _facade(
     )
     room = room * (0.85 + 0.3 * noise("stain", u, y, 0.15, size, shift + 53))
     glow = glow + (glass * lit * np.maximum(room, 0.05) * weather.windows)[..., None] * tint
-    pane = weather.heat["pane"] + 0.10 * (draw < block.lit) * (kind + 0.3) + 0.06 * (kind - 0.5)
+    pane = (
+        weather.heat["pane"]
+        + 0.10 * (draw < of([b.lit for b in blocks])) * (kind + 0.3)
+        + 0.06 * (kind - 0.5)
+    )
     heat = heat * (1 + 0.13 * band + 0.08 * cornice + 0.08 * surround - 0.06 * ledge)
     heat = heat + hole * (0.96 * warmth - heat)
     heat = heat + glass * (pane - heat)
-    if block.shop and front:
-        _shop(weather, block, u, y, fu, fy, albedo, glow, heat, length)
+    if shop.any():
+        _shops(
+            weather,
+            np.flatnonzero(shop & (y < 3.8)),
+            salt,
+            of([_unit(w) for w in walls]),
+            u,
+            y,
+            fu,
+            fy,
+            albedo,
+            glow,
+            heat,
+        )
     return albedo, glow, heat
 
 
-def _shop(
-    weather: Weather, block: Building, u: Array, y: Array, fu: Array, fy: Array,
-    albedo: Array, glow: Array, heat: Array, length: float,
+def _unit(wall: Wall) -> float:
+    """Width of one shop of a wall, about 6 m."""
+    return wall.length / max(1, round(wall.length / 6.0))
+
+
+def _shops(
+    weather: Weather, at: Array, salt: Array, unit: Array, u: Array, y: Array, fu: Array, fy: Array,
+    all_albedo: Array, all_glow: Array, all_heat: Array,
 ) -> None:  # fmt: skip
-    """Ground floor with display windows and a sign; changes the three arrays in place."""
-    unit = length / max(1, round(length / 6.0))
+    """Ground floors with display windows and signs at the pixels `at`; changes the last three arrays."""
+    salt, unit, u, y, fu, fy = (a[at] for a in (salt, unit, u, y, fu, fy))
+    albedo, glow, heat = all_albedo[at], all_glow[at], all_heat[at]
     index = np.floor(u / unit)
     across = u - index * unit
     inset = overlap(across, 0.35, unit - 0.35, fu)
@@ -225,12 +291,12 @@ def _shop(
     door = overlap(across, unit - 1.5, unit - 0.5, fu) * overlap(y, 0.05, 2.45, fy)
     pane = np.maximum(display, door * 0.8)
     # Behind the glass: a bright ceiling, goods on shelves below, a dark figure of stock here and there.
-    goods = noise("leaf", u, y, 0.09, np.sqrt(fu * fy), block.salt % 601)
-    level = chance(np.floor(u / 0.8), np.floor(y / 0.42), block.salt)
+    goods = noise("leaf", u, y, 0.09, np.sqrt(fu * fy), floats(salt % 601))
+    level = chance(np.floor(u / 0.8), np.floor(y / 0.42), salt)
     rows = 1 - 0.6 * stripes(y, 0.42, 0.06, fy)
     stock = np.clip(0.50 + 0.28 * goods + 0.45 * (level - 0.5), 0.08, 1.2) * rows * ramp(y, 2.2, 1.7)
     shelf = stock + 0.9 * ramp(y, 1.8, 2.5) * (1 - 0.4 * stripes(u, 1.3, 0.35, fu))
-    open_late = chance(index, 11, block.salt) < 0.75
+    open_late = chance(index, 11, salt) < 0.75
     albedo += pane[..., None] * (floats([0.055, 0.05, 0.045]) * (0.2 + 1.5 * stock)[..., None] - albedo)
     glow += (pane * (0.03 + 0.05 * ramp(y, 0.5, 2.6)))[..., None] * weather.skyline
     if weather.lamps_on:
@@ -240,11 +306,11 @@ def _shop(
 
     # The sign: a coloured board with strokes that read as lettering, painted, so unseen in infrared.
     board = overlap(across, 0.3, unit - 0.3, fu) * overlap(y, 2.85, 3.55, fy)
-    colour = SIGNS[(chance(index, 13, block.salt) * len(SIGNS)).astype(np.int32)]
+    colour = SIGNS[(chance(index, 13, salt) * len(SIGNS)).astype(np.int32)]
     glyph = np.floor((across - 0.7) / 0.42)
     gx = (across - 0.7 - glyph * 0.42) / 0.42
     gy = (y - 2.98) / 0.44
-    cell = chance(glyph * 3 + np.floor(gx * 3), index * 5 + np.floor(gy * 3), block.salt + 4) < 0.55
+    cell = chance(glyph * 3 + np.floor(gx * 3), index * 5 + np.floor(gy * 3), salt + 4) < 0.55
     letters = cell & (gx < 0.78) & (gy > 0) & (gy < 1) & (across > 0.7) & (across < unit - 0.8)
     ink = letters * ramp(fy, 0.4, 0.12)
     face = colour + (0.85 * ink)[..., None] * (floats([0.75, 0.75, 0.72]) - colour)
@@ -254,3 +320,4 @@ def _shop(
     heat += board * (weather.heat["wall"] * 0.97 - heat)
     shadow = overlap(y, 2.65, 2.85, fy)
     albedo *= (1 - 0.5 * shadow)[..., None]
+    all_albedo[at], all_glow[at], all_heat[at] = albedo, glow, heat

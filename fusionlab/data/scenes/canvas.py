@@ -128,7 +128,7 @@ class Canvas:
 
     def paint(
         self,
-        region: tuple[slice, slice],
+        region: tuple[slice, slice] | tuple[Array, Array],
         alpha: Array,
         radiance: Array,
         heat: Array | float,
@@ -136,10 +136,10 @@ class Canvas:
         label: int = 0,
         owner: int = 0,
     ) -> None:
-        """Lays a layer over a region; pixels it covers by half or more take its label and owner."""
+        """Lays a layer over a region (slices or pixel numbers); what it covers by half takes label and owner."""
         self.radiance[region] += alpha[..., None] * (radiance - self.radiance[region])
         self.heat[region] += alpha * (heat - self.heat[region])
         self.nearness[region] += alpha * (np.float32(1) / z - self.nearness[region])
         solid = alpha >= 0.5
-        self.labels[region][solid] = label
-        self.owner[region][solid] = owner
+        self.labels[region] = np.where(solid, label, self.labels[region])
+        self.owner[region] = np.where(solid, owner, self.owner[region])

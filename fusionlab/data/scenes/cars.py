@@ -141,22 +141,24 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
     part = np.zeros(best.shape, np.int32)
     normal = np.zeros(direction.shape, np.float32)
 
+    # A ray meets a plane at 1 / s, where s = (normal . direction) / (offset - normal . origin).
     for index, piece in enumerate(_pieces(shape), start=1):
-        enter, leave = np.full(best.shape, -1e6, np.float32), np.full(best.shape, 1e6, np.float32)
+        away = piece[:, 3] - piece[:, :3] @ origin
+        along = (piece[:, :1] * da + piece[:, 2:3] * dc) / away[:, None]
+        up = piece[:, 1:2] * dy / away[:, None]
+        enter, leave = np.full(best.shape, 1e6, np.float32), np.full(best.shape, 1e-6, np.float32)
         face = np.zeros(best.shape, np.int32)
-        for number, (na, ny, nc, offset) in enumerate(piece):
-            toward = da * na + dy[:, None] * ny + nc * dc
-            away = float(offset - na * origin[0] - ny * origin[1] - nc * origin[2])
-            if away < 0:  # the camera is outside this plane: rays can only enter through it
-                crossing = np.where(toward < 0, away / np.minimum(toward, -1e-6), 1e6)
-                face = np.where(crossing > enter, number, face)
-                enter = np.maximum(enter, crossing)
+        for number in range(len(piece)):
+            s = up[number][:, None] + along[number]
+            if away[number] < 0:  # the camera is outside this plane: rays can only enter through it
+                face[s < enter] = number
+                np.minimum(enter, s, out=enter)
             else:
-                leave = np.minimum(leave, np.where(toward > 0, away / np.maximum(toward, 1e-6), 1e6))
-        met = (enter < leave) & (enter > 0.1) & (enter < best)
-        best = np.where(met, enter, best)
-        part = np.where(met, index, part)
-        normal = np.where(met[..., None], piece[face, :3], normal)
+                np.maximum(leave, s, out=leave)
+        met = (enter > leave) & (enter < 10) & (enter * best > 1)
+        best[met] = 1 / enter[met]
+        part[met] = index
+        normal[met] = piece[face[met], :3]
 
     side = shape.width / 2 - 0.02
     for along in (shape.length * 0.31, -shape.length * 0.29):

@@ -4,7 +4,7 @@ import numpy as np
 
 from fusionlab.data.scenes.canvas import Sprite, unit, within
 from fusionlab.data.scenes.plan import Post, Tree
-from fusionlab.data.scenes.textures import Array, floats, noise, overlap, ramp
+from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, ramp
 
 
 def _blobs(tree: Tree) -> Array:
@@ -25,7 +25,8 @@ def crown_cover(tree: Tree, x: Array, y: Array, soft: Array | float) -> Array:
     ragged = 0.30 * noise("leaf", x, y, 0.10, soft, tree.salt % 907) * tree.crown * 0.4
     field = np.full(np.broadcast_shapes(np.shape(x), np.shape(y)), -9.0, np.float32)
     for bx, by, radius in _blobs(tree):
-        field = np.maximum(field, radius - np.hypot(x - bx, y - by))
+        dx, dy = x - bx, y - by
+        field = np.maximum(field, radius - np.sqrt(dx * dx + dy * dy))
     crown = np.clip((field + ragged + 0.05) / (0.12 + soft), 0, 1) * 0.92
     trunk = np.clip(0.5 - (np.abs(x) - 0.03 * tree.height) / (soft + 0.02), 0, 1) * (y < 0.6 * tree.height)
     return np.maximum(crown, trunk * (y > 0))
@@ -39,16 +40,14 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
         _trunk(sprite, tree, x, y, pixel, wood_heat)
     leaf = noise("leaf", x, y, 0.05, pixel, shift)
     clump = noise("leaf", x, y, 0.16, pixel, shift + 19)
-    inside = np.full(x.shape, -9.0, np.float32)
-    px, py, each = np.zeros_like(inside), np.zeros_like(inside), np.zeros_like(inside)
     blobs = _blobs(tree)
-    for k, (bx, by, radius) in enumerate(blobs):
-        part = within(x, y, bx - 1.6 * radius, bx + 1.6 * radius, by - 1.6 * radius, by + 1.6 * radius)
-        u, v = (x[part] - bx) / radius, (y[part] - by) / radius
-        here = 1 - np.sqrt(u * u + v * v)
-        front = here > inside[part]
-        for whole, value in ((inside, here), (px, u), (py, v), (each, (k * 37 % 17) / 17)):
-            whole[part] = np.where(front, value, whole[part])
+    bx, by, radius = blobs.T
+    u, v = (x[0, :, None] - bx) / radius, (y[:, 0, None] - by) / radius
+    square = (v * v)[:, None] + u * u
+    front = square.argmin(-1)
+    inside = 1 - np.sqrt(square.min(-1))
+    px, py = u[np.arange(x.shape[1]), front], v[np.arange(x.shape[0])[:, None], front]
+    each = floats(np.arange(len(blobs)) * 37 % 17 / 17)[front]
     ragged = inside + 0.28 * clump + 0.14 * leaf
     size = 0.35 * tree.crown
     alpha = np.clip(ragged * size / max(0.10, 1.2 * pixel), 0, 1) * np.clip(
@@ -70,33 +69,27 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
 
 def _trunk(sprite: Sprite, tree: Tree, x: Array, y: Array, pixel: float, heat: float) -> None:
     rng = np.random.default_rng([tree.salt, 5])
-    girth = 0.024 * tree.height
-    tip = 0.62 * tree.height
-    pieces = [(0.0, 0.0, 0.0, tip, girth * 1.15, girth * 0.5)]
+    girth, tip = 0.024 * tree.height, 0.62 * tree.height
+    ends, radii = [(0.0, 0.0, 0.0, tip)], [(girth * 1.15, girth * 0.5)]
     for _ in range(4 if tree.z < 45 else 0):
         y0 = float(rng.uniform(0.30, 0.5)) * tree.height
         x1, y1 = float(rng.uniform(-0.6, 0.6)) * tree.crown, float(rng.uniform(0.55, 0.8)) * tree.height
-        pieces.append((0.0, y0, x1, y1, girth * 0.5, girth * 0.2))
-    for ax, ay, bx, by, ra, rb in pieces:
-        part = within(
-            x, y, min(ax, bx) - 2 * ra - pixel, max(ax, bx) + 2 * ra + pixel, ay - pixel, by + ra + pixel
-        )
-        px, py, ex, ey = x[part] - ax, y[part] - ay, bx - ax, by - ay
-        along = np.clip((px * ex + py * ey) / (ex * ex + ey * ey), 0, 1)
-        qx, qy = px - along * ex, py - along * ey
-        radius = ra + (rb - ra) * along + (0.4 * ra * np.exp(-py / 0.25) if ay == 0 else 0)
-        alpha = np.clip(0.5 - (np.hypot(qx, qy) - radius) / pixel, 0, 1).astype(np.float32)
-        round_ = np.clip(qx / radius, -1, 1)
-        normal = unit(round_, 0 * round_ + 0.1, -np.sqrt(1 - 0.95 * round_ * round_))
-        bark = noise("stain", 3 * x[part], y[part], 0.05, 2 * pixel, tree.salt % 907)
-        tone = np.clip(1 + 0.35 * bark, 0.3, 2)[..., None]
-        warm = heat * (1 + 0.05 * bark) * (0.95 + 0.05 * normal[..., 2] ** 2)
-        sprite.crop(part).add(
-            alpha,
-            tone * floats([0.105, 0.082, 0.062]),
-            warm.astype(np.float32),
-            normal.astype(np.float32),
-        )
+        ends.append((0.0, y0, x1, y1))
+        radii.append((girth * 0.5, girth * 0.2))
+    wide = max(2.2 * girth, *(abs(end[2]) + girth for end in ends)) + pixel
+    part = within(x, y, -wide, wide, -pixel, 0.82 * tree.height)
+    px, py = x[part], y[part]
+    distance, qx, _ = capsules(px.ravel(), py.ravel(), floats(ends), floats(radii))
+    distance[0] -= 0.4 * girth * np.exp(-py.ravel() / 0.25)  # roots
+    nearest = distance.argmin(0)
+    at = np.arange(nearest.size)
+    alpha = np.clip(0.5 - distance[nearest, at].reshape(px.shape) / np.float32(pixel), 0, 1)
+    round_ = np.clip(qx[nearest, at].reshape(px.shape), -1, 1)
+    normal = unit(round_, 0 * round_ + 0.1, -np.sqrt(1 - 0.95 * round_ * round_))
+    bark = noise("stain", 3 * px, py, 0.05, 2 * pixel, tree.salt % 907)
+    tone = np.clip(1 + 0.35 * bark, 0.3, 2)[..., None]
+    warm = heat * (1 + 0.05 * bark) * (0.95 + 0.05 * normal[..., 2] ** 2)
+    sprite.crop(part).add(alpha, tone * floats([0.105, 0.082, 0.062]), warm.astype(np.float32), normal)
 
 
 def draw_post(post: Post, x: Array, y: Array, pixel: float, heat: dict[str, float], lamp: Array) -> Sprite:
