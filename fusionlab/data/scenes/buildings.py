@@ -57,8 +57,10 @@ def paint_buildings(canvas: Canvas, plan: Plan, weather: Weather) -> None:
         open_ = np.flatnonzero(wall.top < hidden)
         if open_.size:
             part = slice(max(int(open_[0]) - 1, 0), int(open_[-1]) + 2)
-            visible.append((wall, part, int(min(hidden[part].max() + 2, canvas.rows))))
-            skyline[wall.columns] = np.minimum(hidden, wall.top + 2)
+            visible.append((wall, part, np.minimum(hidden[part] + 2, canvas.rows)))
+            edge = np.abs(np.gradient(wall.u))  # columns where the wall ends do not hide what is behind
+            solid = (wall.u > edge) & (wall.u < wall.length - edge)
+            skyline[wall.columns] = np.where(solid, np.minimum(hidden, wall.top + 2), hidden)
     views = [_view(canvas, wall, part, bottom) for wall, part, bottom in reversed(visible)]
     _paint_walls(canvas, plan, weather, [view for view in views if view.row.size])
 
@@ -98,14 +100,14 @@ class View:
     column: Array
 
 
-def _view(canvas: Canvas, wall: Wall, part: slice, bottom: int) -> View:
-    """The columns `part` of a wall down to the row `bottom`."""
+def _view(canvas: Canvas, wall: Wall, part: slice, bottom: Array) -> View:
+    """The columns `part` of a wall down to the rows `bottom`."""
     u, z, top = wall.u[part], wall.z[part], wall.top[part]
     start = wall.columns.start + part.start
     foot = canvas.camera.horizon * canvas.rows + canvas.camera.height / z / canvas.pixel
-    r0, r1 = int(max(0, top.min() - 2)), int(min(bottom, foot.max() + 2))
+    r0, r1 = int(max(0, top.min() - 2)), int(min(bottom.max(), foot.max() + 2))
     rows = np.arange(r0, max(r0, r1))[:, None] if len(u) > 1 else np.zeros((0, 1), np.int64)
-    row, column = np.nonzero((rows > top - 2) & (rows < foot + 2))
+    row, column = np.nonzero((rows > top - 2) & (rows < np.minimum(foot, bottom) + 2))
     return View(wall, slice(start, start + len(u)), u, z, row + r0, column)
 
 
@@ -173,7 +175,7 @@ def _facade(
     dirt = 1 - 0.30 * foot * (1 + 0.4 * stain)
     colour = floats([block.wall for block in blocks])
     albedo = np.clip(tone * dirt, 0.1, 2)[..., None] * colour[which]
-    warmth = of([weather.heat["wall"] * (0.82 + 0.36 * float(chance(b.salt, 1, 2))) for b in blocks])
+    warmth = of([weather.heat["wall"] * (0.82 + 0.36 * float(chance(b.salt, 1, 2)[0])) for b in blocks])
     heat = warmth * (1 + 0.035 * stain + 0.045 * streak + 0.08 * foot)
     glow = np.zeros_like(albedo)
 

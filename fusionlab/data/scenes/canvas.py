@@ -140,6 +140,7 @@ class Canvas:
         self.radiance[region] += alpha[..., None] * (radiance - self.radiance[region])
         self.heat[region] += alpha * (heat - self.heat[region])
         self.nearness[region] += alpha * (np.float32(1) / z - self.nearness[region])
-        solid = alpha >= 0.5
-        self.labels[region] = np.where(solid, label, self.labels[region])
-        self.owner[region] = np.where(solid, owner, self.owner[region])
+        if owner or self.owner[region].any():
+            solid = alpha >= 0.5
+            self.labels[region] = np.where(solid, label, self.labels[region])
+            self.owner[region] = np.where(solid, owner, self.owner[region])

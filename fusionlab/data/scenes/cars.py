@@ -116,30 +116,32 @@ def outline(car: Car) -> Array:
 
 @dataclass
 class Hit:
-    """What rays met: point in the car's frame (h, w, 3), normal in the camera's (h, w, 3), depth, part."""
+    """The n rays that met a car: their places in the fine grid, points (n, 3) in the car's frame, normals.
 
-    alpha: Array
+    Normals (n, 3) are in the camera's frame; `part` is 1 body, 2 cabin, 3 tyre tread, 4 wheel side.
+    """
+
+    row: Array
+    column: Array
     point: Array
     normal: Array
     depth: Array
-    part: Array  # 0 nothing, 1 body, 2 cabin, 3 tyre tread, 4 wheel side
+    part: Array
 
 
 def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hit:
-    """Casts fine x fine rays a pixel of the region at the car; arrays have the fine size."""
+    """Casts fine x fine rays a pixel of the region at the car."""
     shape = SHAPES[car.body]
     rows = np.arange(region[0].start * fine, region[0].stop * fine, dtype=np.float32)
     columns = np.arange(region[1].start * fine, region[1].stop * fine, dtype=np.float32)
     dy = (canvas.camera.horizon * canvas.rows - (rows + 0.5) / fine) * canvas.pixel
     dx = ((columns + 0.5) / fine - canvas.columns / 2) * canvas.pixel
-    da, dc = _local(car, dx[None, :], floats(1.0))
-    direction = np.empty((len(rows), len(columns), 3), np.float32)
-    direction[..., 0], direction[..., 1], direction[..., 2] = da, dy[:, None], dc
+    da, dc = _local(car, dx[None, :], np.ones_like(dx)[None, :])
     oa, oc = _local(car, floats(-car.x), floats(-car.z))
     origin = floats([float(oa), canvas.camera.height, float(oc)])
-    best = np.full(direction.shape[:2], 1e6, np.float32)
+    best = np.full((len(rows), len(columns)), 1e6, np.float32)
     part = np.zeros(best.shape, np.int32)
-    normal = np.zeros(direction.shape, np.float32)
+    normal = np.zeros((*best.shape, 3), np.float32)
 
     # A ray meets a plane at 1 / s, where s = (normal . direction) / (offset - normal . origin).
     for index, piece in enumerate(_pieces(shape), start=1):
@@ -161,39 +163,37 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
         normal[met] = piece[face[met], :3]
 
     side = shape.width / 2 - 0.02
-    for along in (shape.length * 0.31, -shape.length * 0.29):
-        ox, oy = origin[0] - along, origin[1] - WHEEL
-        a = direction[..., 0] ** 2 + direction[..., 1] ** 2
-        b = ox * direction[..., 0] + oy * direction[..., 1]
-        root = b * b - a * (ox * ox + oy * oy - WHEEL * WHEEL)
-        tread = (-b - np.sqrt(np.maximum(root, 0))) / a
+    square = da * da + (dy * dy)[:, None]
+    for axle in (shape.length * 0.31, -shape.length * 0.29):
+        ox, oy = origin[0] - axle, origin[1] - np.float32(WHEEL)
+        middle = ox * da + (oy * dy)[:, None]
+        root = middle * middle - square * (ox * ox + oy * oy - np.float32(WHEEL**2))
+        at = np.nonzero(root > 0)
+        a, b, root = square[at], -middle[at], np.sqrt(root[at])
+        ray = np.stack([da[0, at[1]], dy[at[0]], dc[0, at[1]]], -1)
+        tread, past = (b - root) / a, (b + root) / a
         for sign in (-1, 1):
-            lo, hi = sorted((sign * side, sign * (side - 0.20)))
-            slab0, slab1 = (lo - origin[2]) / direction[..., 2], (hi - origin[2]) / direction[..., 2]
+            slab0 = (sign * side - origin[2]) / ray[:, 2]
+            slab1 = (sign * (side - 0.20) - origin[2]) / ray[:, 2]
             near = np.maximum(np.minimum(slab0, slab1), tread)
-            far = np.minimum(np.maximum(slab0, slab1), (-b + np.sqrt(np.maximum(root, 0))) / a)
+            far = np.minimum(np.maximum(slab0, slab1), past)
             # Wheels stand proud of the body by a hair so that they show in the arches.
-            met = (root > 0) & (near < far) & (near > 0.1) & (near - 0.07 < best)
-            flat = met & (near > tread + 1e-4)
-            best = np.where(met, near, best)
-            part = np.where(met, np.where(flat, 4, 3), part)
-            point_y = origin[1] + near * direction[..., 1] - WHEEL
-            point_x = origin[0] + near * direction[..., 0] - along
-            around = np.stack([point_x / WHEEL, point_y / WHEEL, 0 * near], -1)
-            flat_normal = floats([0, 0, sign])
-            normal = np.where(met[..., None], np.where(flat[..., None], flat_normal, around), normal)
-    t = np.minimum(best, 1e3)
-    point = origin + t[..., None] * direction
-    cos, sin = np.cos(car.heading), np.sin(car.heading)
+            met = np.flatnonzero((near < far) & (near > 0.1) & (near - 0.07 < best[at]))
+            here, near = (at[0][met], at[1][met]), near[met]
+            flat = near > tread[met] + 1e-4
+            best[here] = near
+            part[here] = np.where(flat, 4, 3)
+            around = (origin + near[:, None] * ray[met] - floats([axle, WHEEL, 0])) / np.float32(WHEEL)
+            around[:, 2] = 0
+            normal[here] = np.where(flat[:, None], floats([0, 0, sign]), around)
+    hit = np.nonzero(part)
+    depth, normal = best[hit], normal[hit]
+    point = origin + depth[:, None] * np.stack([da[0, hit[1]], dy[hit[0]], dc[0, hit[1]]], -1)
+    cos, sin = math.cos(car.heading), math.sin(car.heading)
     turned = np.stack(
-        [
-            normal[..., 0] * cos + normal[..., 2] * sin,
-            normal[..., 1],
-            normal[..., 0] * sin - normal[..., 2] * cos,
-        ],
-        -1,
+        [normal[:, 0] * cos + normal[:, 2] * sin, normal[:, 1], normal[:, 0] * sin - normal[:, 2] * cos], -1
     )
-    return Hit((part > 0).astype(np.float32), point, turned.astype(np.float32), t, part)
+    return Hit(hit[0], hit[1], point, turned, depth, part[hit])
 
 
 def _dim(colour: Colour, factor: float) -> Colour:
@@ -201,7 +201,7 @@ def _dim(colour: Colour, factor: float) -> Colour:
 
 
 def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple[Array, Array, Array, Array]:
-    """Albedo and own light (h, w, 3), gloss and infrared radiance (h, w) where rays met the car."""
+    """Albedo and own light (n, 3), gloss and infrared radiance (n) where rays met the car."""
     shape = SHAPES[car.body]
     a, y, c = hit.point[..., 0], hit.point[..., 1], hit.point[..., 2]
     half, side, warm = shape.length / 2, shape.width / 2, car.running or car.bonnet > 0
@@ -291,7 +291,7 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
 
 
 def reflection(hit: Hit, camera: Camera, zenith: Array, skyline: Array) -> Array:
-    """What polished paint and glass mirror (h, w, 3): sky above, the dark street and its houses below."""
+    """What polished paint and glass mirror (n, 3): sky above, the dark street and its houses below."""
     rise = (hit.point[..., 1] - camera.height) / hit.depth
     length = 1 / np.sqrt(1 + rise * rise)
     facing = (rise * hit.normal[..., 1] + hit.normal[..., 2]) * length

@@ -97,31 +97,33 @@ def draw_post(post: Post, x: Array, y: Array, pixel: float, heat: dict[str, floa
     sprite = Sprite.empty(x.shape)
     sprite.glow = np.zeros((*x.shape, 3), np.float32)
     grey = floats([0.13, 0.14, 0.14]) if post.salt % 2 else floats([0.26, 0.27, 0.27])
-    girth = 0.035 if post.sign else 0.07 - 0.028 * np.clip(y / post.height, 0, 1) + 0.05 * (y < 0.9)
-    round_ = np.clip(x / girth, -1, 1)
-    normal = np.stack([round_, 0 * round_, -np.sqrt(1 - 0.95 * round_ * round_)], -1).astype(np.float32)
-    pole = overlap(x, -girth, girth, pixel) * overlap(y, 0, post.height, pixel)
-    sprite.add(pole, np.broadcast_to(grey, normal.shape), heat["steel"], normal)
+    wide = 0.035 if post.sign else 0.12
+    part = within(x, y, -wide - pixel, wide + pixel, -pixel, post.height + pixel)
+    px, py = x[part], y[part]
+    girth = 0.035 if post.sign else 0.07 - 0.028 * np.clip(py / post.height, 0, 1) + 0.05 * (py < 0.9)
+    round_ = np.clip(px / floats(girth), -1, 1)
+    normal = np.stack([round_, 0 * round_, -np.sqrt(1 - 0.95 * round_ * round_)], -1)
+    pole = overlap(px, -floats(girth), floats(girth), pixel) * overlap(py, 0, post.height, pixel)
+    sprite.crop(part).add(pole, grey, heat["steel"], normal)
     if post.sign:
         _sign(sprite, post, x, y, pixel, heat)
         return sprite
+    top = within(x, y, -9, 9, post.height - 0.4 - pixel, post.height + 0.1 + pixel)
+    px, py, lantern = x[top], y[top], sprite.crop(top)
     if post.arm:
-        along = np.clip(x / post.arm, 0, 1)
-        bow = post.height - 0.05 - 0.28 * (1 - along) ** 2
-        arm = overlap(y, bow - 0.035, bow + 0.035, pixel) * overlap(
-            (x if post.arm > 0 else -x), 0.0, abs(post.arm), pixel
+        along = np.clip(px / np.float32(post.arm), 0, 1)
+        bow = post.height - np.float32(0.05) - np.float32(0.28) * (1 - along) ** 2
+        arm = overlap(py, bow - np.float32(0.035), bow + np.float32(0.035), pixel) * overlap(
+            (px if post.arm > 0 else -px), 0.0, abs(post.arm), pixel
         )
-        sprite.add(arm, np.broadcast_to(grey, normal.shape), heat["steel"])
+        lantern.add(arm, grey, heat["steel"])
     lit = bool(lamp.any())
-    head = overlap(x, post.arm - 0.34, post.arm + 0.34, pixel) * overlap(
-        y, post.height - 0.12, post.height + 0.06, pixel
-    )
-    sprite.add(head, np.broadcast_to(grey * 0.8, normal.shape), heat["lamp"] if lit else heat["steel"])
-    bulb = overlap(x, post.arm - 0.27, post.arm + 0.27, pixel) * overlap(
-        y, post.height - 0.20, post.height - 0.10, pixel
-    )
-    sprite.add(bulb, np.full(normal.shape, 0.5, np.float32), heat["lamp"] if lit else heat["steel"])
-    sprite.glow += bulb[..., None] * lamp
+    warm = heat["lamp"] if lit else heat["steel"]
+    for half, low, high, colour in ((0.34, 0.12, -0.06, 0.8 * grey), (0.27, 0.20, 0.10, floats([0.5] * 3))):
+        cover = overlap(px, post.arm - half, post.arm + half, pixel)
+        cover = cover * overlap(py, post.height - low, post.height - high, pixel)
+        lantern.add(cover, colour, warm)
+    sprite.glow[top] += cover[..., None] * lamp
     return sprite
 
 

@@ -84,12 +84,16 @@ def _paint_sprite(
 ) -> None:  # fmt: skip
     """Lights a sprite standing at place (x, z) and lays it on the canvas; y is the height of its pixels."""
     x, z = place
+    at = np.nonzero(sprite.alpha > 0.003)
+    if not at[0].size:
+        return
     sunlit = _sunlit(plan, weather, x, 1.2, z)
-    light = irradiance(weather.light.near(x, z), x, np.maximum(y, 0.05), z, sprite.normal, sunlit)
-    radiance = sprite.albedo * light
+    light = irradiance(weather.light.near(x, z), x, np.maximum(y[at], 0.05), z, sprite.normal[at], sunlit)
+    light *= sprite.albedo[at]
     if sprite.glow is not None:
-        radiance = radiance + sprite.glow
-    canvas.paint(region, sprite.alpha, radiance, sprite.heat, z, label, owner)
+        light += sprite.glow[at]
+    pixels = (at[0] + region[0].start, at[1] + region[1].start)
+    canvas.paint(pixels, sprite.alpha[at], light, sprite.heat[at], z, label, owner)
 
 
 def _paint_tree(tree: Tree, canvas: Canvas, plan: Plan, weather: Weather) -> None:
@@ -139,7 +143,7 @@ def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weathe
     if region is None:
         return
     hit = cars.meet(car, canvas, region, RAYS)
-    if not hit.alpha.any():
+    if not hit.row.size:
         return
     albedo, glow, gloss, heat = cars.surface(
         car, hit, weather.heat_of(plan.owners[owner - 1]), weather.lamps_on
@@ -152,12 +156,16 @@ def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weathe
         hit, canvas.camera, weather.zenith, weather.skyline
     )
 
-    def coarse(a: Array) -> Array:
-        total = sum(a[i::RAYS, j::RAYS] for i in range(RAYS) for j in range(RAYS))
-        return np.asarray(total) / RAYS**2
+    shape = (region[0].stop - region[0].start, region[1].stop - region[1].start)
+    cell = hit.row // RAYS * shape[1] + hit.column // RAYS
+    count = np.bincount(cell, minlength=shape[0] * shape[1])
+    at = np.flatnonzero(count)
+    rays = count[at]
 
-    alpha = coarse(hit.alpha)
-    full = np.maximum(alpha, 1e-6)
-    colour = coarse(radiance * hit.alpha[..., None]) / full[..., None]
-    warm, depth = coarse(heat * hit.alpha) / full, coarse(hit.depth * hit.alpha) / full
-    canvas.paint(region, alpha, colour, warm, np.maximum(depth, 1.0), CAR, owner)
+    def mean(values: Array) -> Array:
+        return floats(np.bincount(cell, values, len(count))[at] / rays)
+
+    colour = np.stack([mean(radiance[:, band]) for band in range(3)], -1)
+    place = (at // shape[1] + region[0].start, at % shape[1] + region[1].start)
+    alpha, depth = floats(rays / RAYS**2), np.maximum(mean(hit.depth), 1.0)
+    canvas.paint(place, alpha, colour, mean(heat), depth, CAR, owner)

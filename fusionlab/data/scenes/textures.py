@@ -95,17 +95,18 @@ def ramp(x: Array, low: float, high: float) -> Array:
     return t * t * (3 - 2 * t)
 
 
-def chance(i: Array, j: Array | int, salt: int) -> Array:
+def chance(i: Array | int, j: Array | int, salt: Array | int) -> Array:
     """Uniform numbers in [0, 1), one for each pair of whole numbers (i, j): equal pairs, equal numbers."""
-    h = (
-        np.asarray(i).astype(np.int64) * 374761393
-        + np.asarray(j).astype(np.int64) * 668265263
-        + salt * 1013904223
-    )
+    h = _whole(i) * np.uint32(374761393) + _whole(j) * np.uint32(668265263)
+    h = h + _whole(salt) * np.uint32(1013904223)
     for _ in range(2):
-        h = h & 0xFFFFFFFF  # the products below stay under 2**63
-        h = (h ^ (h >> 16)) * 73244475
-    return ((h >> 8) & 0xFFFFFF).astype(np.float32) / np.float32(1 << 24)
+        h = (h ^ (h >> np.uint32(16))) * np.uint32(73244475)
+    return ((h >> np.uint32(8)) & np.uint32(0xFFFFFF)).astype(np.float32) / np.float32(1 << 24)
+
+
+def _whole(values: Array | int) -> Array:
+    """Whole numbers modulo 2^32; at least one axis, so that products wrap around without a warning."""
+    return np.atleast_1d(np.asarray(values)).astype(np.int64).astype(np.uint32)
 
 
 def bricks(u: Array, y: Array, width: Array | float, length: float = 0.5, course: float = 0.16) -> Array:
