@@ -136,7 +136,7 @@ class Canvas:
         label: int = 0,
         owner: int = 0,
     ) -> None:
-        """Lays a layer over a region (slices or pixel numbers); what it covers by half takes label and owner."""
+        """Lays a layer over a region (slices or pixel numbers); what it half covers is its own."""
         self.radiance[region] += alpha[..., None] * (radiance - self.radiance[region])
         self.heat[region] += alpha * (heat - self.heat[region])
         self.nearness[region] += alpha * (np.float32(1) / z - self.nearness[region])
