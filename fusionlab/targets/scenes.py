@@ -65,9 +65,10 @@ def averages(pairs: Pairs) -> dict[str, tuple[float, str]]:
 
 
 def figures_of(pair: Pair) -> dict[str, float]:
-    """EN (bits), SD and mean (of 255) of the 8-bit infrared and visible luminance, and edge correlation.
+    """EN (bits), SD and mean (of 255) of 8-bit infrared and visible luminance, and edge correlation.
 
-    Edge correlation is the correlation over pixels of log(1 + gradient magnitude) of the two, Sobel after a Gaussian of 1.5 pixels.
+    Edge correlation is the correlation over pixels of log(1 + gradient magnitude) of the two, by Sobel
+    after a Gaussian of 1.5 pixels.
     """
     figures, edges = {}, []
     for role, image in (("ir", pair.ir), ("vi", pair.vi)):

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy.ndimage import find_objects
 from scipy.ndimage import shift as displaced
 from torch import Tensor
 
@@ -163,11 +164,13 @@ def _tensor(image: Array) -> Tensor:
 def _boxes(labels: Array, owner: Array, plan: Plan) -> tuple[tuple[Box, ...], tuple[str, ...]]:
     """Boxes and names of what still owns pixels; specks of fewer than 8 pixels are left out."""
     boxes, names = [], []
-    for number in np.unique(owner[owner > 0]):
-        rows, columns = np.nonzero(owner == number)
-        label = int(labels[rows[0], columns[0]])
-        if label in (CAR, PERSON) and rows.size >= 8:
-            x, y = columns.tolist(), rows.tolist()
-            boxes.append(Box(min(x), min(y), max(x) + 1, max(y) + 1, label))
+    for number, window in enumerate(find_objects(owner), start=1):
+        if window is None:
+            continue
+        inside = owner[window] == number
+        label = int(labels[window][inside][0])
+        if label in (CAR, PERSON) and inside.sum() >= 8:
+            rows, columns = window
+            boxes.append(Box(columns.start, rows.start, columns.stop, rows.stop, label))
             names.append(plan.owners[number - 1])
     return tuple(boxes), tuple(names)

@@ -32,8 +32,8 @@ class Wall:
     top: Array
 
 
-def paint_buildings(canvas: Canvas, plan: Plan, weather: Weather) -> None:
-    """All visible walls, far to near."""
+def find_walls(canvas: Canvas, plan: Plan) -> list[Wall]:
+    """All walls in the view, near to far."""
     street = plan.street
     sin, cos = math.sin(street.yaw), math.cos(street.yaw)
     walls = []
@@ -49,7 +49,26 @@ def paint_buildings(canvas: Canvas, plan: Plan, weather: Weather) -> None:
             wall = _seen(canvas, block, street.to_camera(*a), street.to_camera(*b), normal, front)
             if wall is not None:
                 walls.append(wall)
-    walls.sort(key=lambda wall: float(wall.z.mean()))
+    return sorted(walls, key=lambda wall: float(wall.z.mean()))
+
+
+def feet(canvas: Canvas, walls: list[Wall]) -> Array:
+    """For each column the row down to which walls hide the ground."""
+    rows = np.zeros(canvas.columns, np.float32)
+    for wall in walls:
+        foot = canvas.camera.horizon * canvas.rows + canvas.camera.height / wall.z / canvas.pixel
+        rows[wall.columns] = np.where(_solid(wall), np.maximum(rows[wall.columns], foot), rows[wall.columns])
+    return rows
+
+
+def _solid(wall: Wall) -> Array:
+    """Columns that a wall fills; those where it ends do not hide what is behind."""
+    edge = np.abs(np.gradient(wall.u))
+    return (wall.u > edge) & (wall.u < wall.length - edge)
+
+
+def paint_walls(canvas: Canvas, plan: Plan, weather: Weather, walls: list[Wall]) -> None:
+    """Walls given near to far, each where no nearer one hides it."""
     skyline = np.full(canvas.columns, canvas.rows, np.float32)  # top row of what nearer walls hide
     visible = []
     for wall in walls:
@@ -58,9 +77,7 @@ def paint_buildings(canvas: Canvas, plan: Plan, weather: Weather) -> None:
         if open_.size:
             part = slice(max(int(open_[0]) - 1, 0), int(open_[-1]) + 2)
             visible.append((wall, part, np.minimum(hidden[part] + 2, canvas.rows)))
-            edge = np.abs(np.gradient(wall.u))  # columns where the wall ends do not hide what is behind
-            solid = (wall.u > edge) & (wall.u < wall.length - edge)
-            skyline[wall.columns] = np.where(solid, np.minimum(hidden, wall.top + 2), hidden)
+            skyline[wall.columns] = np.where(_solid(wall), np.minimum(hidden, wall.top + 2), hidden)
     views = [_view(canvas, wall, part, bottom) for wall, part, bottom in reversed(visible)]
     _paint_walls(canvas, plan, weather, [view for view in views if view.row.size])
 

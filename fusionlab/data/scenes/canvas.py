@@ -47,8 +47,8 @@ class Sprite:
         zeros = np.zeros(shape, np.float32)
         return cls(zeros, np.zeros((*shape, 3), np.float32), zeros.copy(), normal)
 
-    def crop(self, region: tuple[slice, slice]) -> "Sprite":
-        """The same sprite seen through a window: adding to it adds to the whole."""
+    def crop(self, region: tuple[slice, slice] | tuple[Array, ...]) -> "Sprite":
+        """The same sprite seen through a window (adding to it adds to the whole), or a copy of some pixels."""
         return Sprite(self.alpha[region], self.albedo[region], self.heat[region], self.normal[region])
 
     def add(self, alpha: Array, albedo: Array, heat: Array | float, normal: Array | None = None) -> None:

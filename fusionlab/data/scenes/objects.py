@@ -38,16 +38,18 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     shift = tree.salt % 907
     if not tree.bush:
         _trunk(sprite, tree, x, y, pixel, wood_heat)
-    leaf = noise("leaf", x, y, 0.05, pixel, shift)
-    clump = noise("leaf", x, y, 0.16, pixel, shift + 19)
     blobs = _blobs(tree)
     bx, by, radius = blobs.T
     u, v = (x[0, :, None] - bx) / radius, (y[:, 0, None] - by) / radius
     square = (v * v)[:, None] + u * u
     front = square.argmin(-1)
-    inside = 1 - np.sqrt(square.min(-1))
-    px, py = u[np.arange(x.shape[1]), front], v[np.arange(x.shape[0])[:, None], front]
+    inside = 1 - np.sqrt(np.take_along_axis(square, front[..., None], -1)[..., 0])
+    at = np.nonzero((inside > -0.6) & (y > -0.02))
+    x, y, inside, front = x[at], y[at], inside[at], front[at]
+    px, py = u[at[1], front], v[at[0], front]
     each = floats(np.arange(len(blobs)) * 37 % 17 / 17)[front]
+    leaf = noise("leaf", x, y, 0.05, pixel, shift)
+    clump = noise("leaf", x, y, 0.16, pixel, shift + 19)
     ragged = inside + 0.28 * clump + 0.14 * leaf
     size = 0.35 * tree.crown
     alpha = np.clip(ragged * size / max(0.10, 1.2 * pixel), 0, 1) * np.clip(
@@ -61,9 +63,10 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     tone = tone * np.clip(1 + 0.40 * leaf, 0.25, 2.0) * (0.85 + 0.3 * each)
     green = floats([0.070, 0.100, 0.026]) + floats([0.055, 0.018, -0.004]) * np.float32(tree.hue**2)
     heat = leaf_heat * (0.88 + 0.16 * tone + 0.06 * clump + 0.03 * leaf)
-    sprite.add(
-        alpha.astype(np.float32), tone[..., None] * green, heat.astype(np.float32), normal.astype(np.float32)
-    )
+    crown = sprite.crop(at)
+    crown.add(alpha, tone[..., None] * green, heat, normal)
+    sprite.alpha[at], sprite.albedo[at], sprite.heat[at] = crown.alpha, crown.albedo, crown.heat
+    sprite.normal[at] = crown.normal
     return sprite
 
 

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from fusionlab.data.scenes import cars, objects, people
-from fusionlab.data.scenes.buildings import paint_buildings
+from fusionlab.data.scenes.buildings import feet, find_walls, paint_walls
 from fusionlab.data.scenes.canvas import Canvas, Sprite
 from fusionlab.data.scenes.light import Caster, Cover, irradiance
 from fusionlab.data.scenes.people import Limb
@@ -28,8 +28,9 @@ def paint_scene(canvas: Canvas, plan: Plan, weather: Weather) -> None:
         figures.append((person, people.pose(person, heat["skin"], heat["cloth"])))
     paint_sky(canvas, plan, weather)
     paint_horizon(canvas, plan, weather)
-    paint_ground(canvas, plan, weather, *_casters(plan, figures))
-    paint_buildings(canvas, plan, weather)
+    walls = find_walls(canvas, plan)
+    paint_ground(canvas, plan, weather, *_casters(plan, figures), feet(canvas, walls))
+    paint_walls(canvas, plan, weather, walls)
     painters: list[tuple[float, Callable[[Canvas, Plan, Weather], None]]] = []
     painters += [(tree.z, partial(_paint_tree, tree)) for tree in plan.trees]
     painters += [(post.z, partial(_paint_post, post)) for post in plan.posts]
@@ -103,7 +104,6 @@ def _paint_tree(tree: Tree, canvas: Canvas, plan: Plan, weather: Weather) -> Non
         x, y = canvas.plane(region, tree.x, tree.z)
         heat = weather.heat
         sprite = objects.draw_tree(tree, x, y, tree.z * canvas.pixel, heat["leaf"], heat["wood"])
-        sprite.alpha = sprite.alpha * (y > -0.02)
         _paint_sprite(canvas, plan, weather, sprite, region, (tree.x, tree.z), y)
 
 

@@ -1,6 +1,7 @@
 """What does not move: sky, far horizon, ground with its marks and shadows, and the fronts of buildings."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -69,30 +70,53 @@ def paint_horizon(canvas: Canvas, plan: Plan, weather: Weather) -> None:
 
 
 def paint_ground(
-    canvas: Canvas, plan: Plan, weather: Weather, casters: list[Caster], contact: list[Caster]
+    canvas: Canvas, plan: Plan, weather: Weather, casters: list[Caster], contact: list[Caster], hidden: Array
 ) -> None:
     """Road, marks, kerbs, sidewalks and what lies beyond, lit and in shade.
 
     `casters` throw shadow from sun and lamps; `contact` darken the ground right beneath them in any light.
+    In each column the rows down to `hidden` are not drawn, because something is painted over them.
     """
     first = int(np.ceil(canvas.camera.horizon * canvas.rows + 0.3))
-    region = (slice(first, canvas.rows), slice(0, canvas.columns))
-    if first >= canvas.rows:
+    row, column = np.nonzero(np.arange(first, canvas.rows)[:, None] > hidden - 2)
+    if not row.size:
         return
-    z = (-canvas.camera.height / canvas.dy[first:])[:, None]
-    z = np.broadcast_to(np.minimum(z, FAR), (canvas.rows - first, canvas.columns))
-    x = canvas.dx[None, :] * z
-    albedo, heat, gloss = _ground_cover(canvas, plan, weather, x, z)
-    light, heat_shade = _ground_light(canvas, plan, weather, casters, contact, x, z, first, gloss)
-    radiance = albedo * light[0] + light[1]
-    heat = heat * heat_shade
-    canvas.paint(region, np.ones_like(z), radiance.astype(np.float32), heat.astype(np.float32), z)
+    number = np.full((canvas.rows - first, canvas.columns), -1)
+    number[row, column] = np.arange(row.size)
+    z = np.minimum(-canvas.camera.height / canvas.dy[first + row], np.float32(FAR))
+    ground = Ground(canvas, canvas.dx[column] * z, z, number, first)
+    albedo, heat, gloss = _ground_cover(canvas, plan, weather, ground.x, z)
+    light, heat_shade = _ground_light(ground, plan, weather, casters, contact, gloss)
+    albedo *= light[0]
+    albedo += light[1]
+    canvas.paint((first + row, column), np.ones_like(z), albedo, heat * heat_shade, z)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The n pixels of ground that are drawn: x and z (n), and their numbers in the rows from `first` on."""
+
+    canvas: Canvas
+    x: Array
+    z: Array
+    number: Array  # (rows, columns), -1 where hidden
+    first: int
+
+    def around(self, corners: Array) -> Array:
+        """Numbers of the pixels in the picture's box around ground points (m, 2) in (x, z)."""
+        canvas, z = self.canvas, np.maximum(corners[:, 1], 0.8)
+        column = corners[:, 0] / z / canvas.pixel + canvas.columns / 2
+        row = canvas.camera.horizon * canvas.rows + canvas.camera.height / z / canvas.pixel - self.first
+        r0, c0 = max(int(row.min() - 2), 0), max(int(column.min() - 2), 0)
+        r1, c1 = max(int(row.max() + 3), 0), max(int(column.max() + 3), 0)
+        part = self.number[r0:r1, c0:c1].ravel()
+        return part[part >= 0]
 
 
 def _ground_cover(
     canvas: Canvas, plan: Plan, weather: Weather, x: Array, z: Array
 ) -> tuple[Array, Array, Array]:
-    """Albedo (h, w, 3), infrared radiance (h, w) and gloss (h, w) of the ground at points (x, z)."""
+    """Albedo (n, 3), infrared radiance (n) and gloss (n) of the ground at points (x, z)."""
     street = plan.street
     cos, sin = math.cos(street.yaw), math.sin(street.yaw)
     s, w = sin * x + cos * z, cos * x - sin * z + street.offset
@@ -190,57 +214,46 @@ def _marks(plan: Plan, s: Array, w: Array, fs: Array, fw: Array) -> tuple[Array,
 
 
 def _ground_light(
-    canvas: Canvas,
-    plan: Plan,
-    weather: Weather,
-    casters: list[Caster],
-    contact: list[Caster],
-    x: Array,
-    z: Array,
-    first: int,
-    gloss: Array,
+    ground: Ground, plan: Plan, weather: Weather, casters: list[Caster], contact: list[Caster], gloss: Array
 ) -> tuple[tuple[Array, Array], Array]:
-    """Irradiance and mirrored light (h, w, 3), and the factor by which shade cools the ground (h, w)."""
+    """Irradiance and mirrored light (n, 3), and the factor by which shade cools the ground (n)."""
     light, wet = weather.light, plan.street.wet > 0.12
+    canvas, x, z = ground.canvas, ground.x, ground.z
     open_sky = np.ones_like(z)
     for caster in contact:
         corners = np.array([[caster.x, caster.z]]) + np.array([[-1, -1], [1, 1]]) * caster.reach
-        window = _footprint(canvas, corners, first)
-        if window is not None:
-            open_sky[window] *= 1 - caster.cover(x[window] - caster.x, z[window] - caster.z, 0.0)
-    total = open_sky[..., None] * light.sky
-    mirrored = (
-        gloss[..., None]
-        * 0.10
-        * weather.skyline
-        * (1 - np.minimum(1, canvas.camera.height * 2.5 / z))[..., None]
-    )
+        at = ground.around(corners)
+        if at.size:
+            open_sky[at] *= 1 - caster.cover(x[at] - np.float32(caster.x), z[at] - np.float32(caster.z), 0.0)
+    total = open_sky[:, None] * light.sky
+    low = gloss * np.float32(0.10) * (1 - np.minimum(1, np.float32(canvas.camera.height * 2.5) / z))
+    mirrored = low[:, None] * weather.skyline
     cool = 0.8 + 0.2 * open_sky
     if light.sun.any():
         lit = 1 - building_shade(plan, weather, x, 0.0, z)
         for caster in casters:
-            window = _footprint(canvas, shadow_corners(caster, light.towards, True), first)
-            if window is not None:
-                lit[window] *= 1 - sun_shadow(caster, light, x[window], z[window])
-        total = total + (lit * open_sky * light.towards[1])[..., None] * light.sun
-        cool = cool * (0.72 + 0.28 * lit)
+            at = ground.around(shadow_corners(caster, light.towards, True))
+            if at.size:
+                lit[at] *= 1 - sun_shadow(caster, light, x[at], z[at])
+        total += (lit * open_sky * light.towards[1])[:, None] * light.sun
+        cool *= 0.72 + 0.28 * lit
     for lamp in light.lamps:
         share = lamp_light(lamp, x, 0.0, z, None)
         place = floats(lamp.position)
         for caster in casters:
-            if np.hypot(caster.x - place[0], caster.z - place[2]) < 11:
-                window = _footprint(canvas, shadow_corners(caster, place, False), first)
-                if window is not None:
-                    share[window] *= 1 - 0.9 * lamp_shadow(caster, lamp, x[window], z[window])
-        total = total + (share * open_sky)[..., None] * lamp.colour
+            if math.hypot(caster.x - place[0], caster.z - place[2]) < 11:
+                at = ground.around(shadow_corners(caster, place, False))
+                if at.size:
+                    share[at] *= 1 - np.float32(0.9) * lamp_shadow(caster, lamp, x[at], z[at])
+        total += (share * open_sky)[:, None] * lamp.colour
         if wet and lamp.spread > 0:
-            mirrored = mirrored + (gloss * _glint(canvas, place, x, z))[..., None] * lamp.colour
+            mirrored += (gloss * _glint(canvas, place, x, z))[:, None] * lamp.colour
     for beam in light.beams:
-        total = total + (beam_light(beam, x, 0.0, z, None) * open_sky)[..., None] * beam.colour
+        total += (beam_light(beam, x, 0.0, z, None) * open_sky)[:, None] * beam.colour
         facing = max(0.0, -beam.heading[1]) ** 2
         if wet and facing > 0.1:
             glint = _glint(canvas, floats(beam.position), x, z)
-            mirrored = mirrored + (facing * 0.6 * gloss * glint)[..., None] * beam.colour
+            mirrored += (np.float32(facing * 0.6) * gloss * glint)[:, None] * beam.colour
     return (total, mirrored), cool
 
 
@@ -252,16 +265,6 @@ def _glint(canvas: Canvas, place: Array, x: Array, z: Array) -> Array:
     hx, hy, hz = lx * ll - x * ee, ly * ll + canvas.camera.height * ee, lz * ll - z * ee
     tilt = (hx * hx + 0.25 * hz * hz) / np.maximum(hy * hy, 1e-6)
     return 0.012 * np.exp(-tilt / 0.02)
-
-
-def _footprint(canvas: Canvas, corners: Array, first: int) -> tuple[slice, slice] | None:
-    """Ground pixels (rows counted from `first`) around corners (n, 2) in (x, z)."""
-    z = np.maximum(corners[:, 1], 0.8)
-    column = corners[:, 0] / z / canvas.pixel + canvas.columns / 2
-    row = canvas.camera.horizon * canvas.rows + canvas.camera.height / z / canvas.pixel - first
-    r0, r1 = int(max(row.min() - 2, 0)), int(min(row.max() + 3, canvas.rows - first))
-    c0, c1 = int(max(column.min() - 2, 0)), int(min(column.max() + 3, canvas.columns))
-    return (slice(r0, r1), slice(c0, c1)) if r0 < r1 and c0 < c1 else None
 
 
 def building_shade(
