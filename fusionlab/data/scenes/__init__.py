@@ -19,8 +19,8 @@ from fusionlab.data.scenes.air import through_air
 from fusionlab.data.scenes.cameras import LENS_IR, blur, photograph, thermograph
 from fusionlab.data.scenes.canvas import Canvas
 from fusionlab.data.scenes.cases import stage
-from fusionlab.data.scenes.paint import CAR, CONE, PERSON, paint_scene
-from fusionlab.data.scenes.plan import Plan, draw_plan
+from fusionlab.data.scenes.paint import paint_scene
+from fusionlab.data.scenes.plan import CAR, CONE, PERSON, Plan, draw_plan
 from fusionlab.data.scenes.settings import CASES, GAINS, PLAIN, POLARITIES, Settings
 from fusionlab.data.scenes.textures import Array
 from fusionlab.data.scenes.truth import Box, Truth
@@ -139,13 +139,14 @@ def _render(seed: int, height: int, width: int, condition: str, name: str, setti
     still, clear_ir = thermograph(air_ir, canvas.heat, rng, settings.gain, settings.polarity)
     moved = displaced(still, settings.shift, order=1, mode="nearest") if margin else still
 
-    labels, owner = canvas.labels[inner], canvas.owner[inner]
-    boxes, names = _boxes(labels, owner, plan)
+    owner = canvas.owner[inner]
+    labels = plan.classes[owner]
+    boxes, names = _boxes(owner, plan)
     warmer = blur(canvas.heat, LENS_IR * canvas.rows)[inner] > 0.12 + weather.heat["road"]
     truth = Truth(
         vi=clear[:, :1],
         ir=_tensor(clear_ir[inner][None]),
-        labels=torch.from_numpy(labels.copy()),
+        labels=torch.from_numpy(labels),
         boxes=boxes,
         saliency=torch.from_numpy((labels == PERSON) | ((labels == CAR) & warmer)),
         names=names,
@@ -161,14 +162,14 @@ def _tensor(image: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image, np.float32))[None]
 
 
-def _boxes(labels: Array, owner: Array, plan: Plan) -> tuple[tuple[Box, ...], tuple[str, ...]]:
+def _boxes(owner: Array, plan: Plan) -> tuple[tuple[Box, ...], tuple[str, ...]]:
     """Boxes and names of what still owns pixels; specks of fewer than 8 pixels are left out."""
     boxes, names = [], []
     for number, window in enumerate(find_objects(owner), start=1):
         if window is None:
             continue
         inside = owner[window] == number
-        label = int(labels[window][inside][0])
+        label = int(plan.classes[number])
         if label in (CAR, PERSON) and inside.sum() >= 8:
             rows, columns = window
             boxes.append(Box(columns.start, rows.start, columns.stop, rows.stop, label))

@@ -3,11 +3,11 @@
 Camera frame in metres: x to the right, y up from the ground, z forward; the camera stands at (0, height, 0).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from fusionlab.data.scenes.textures import Array
+from fusionlab.data.scenes.textures import Array, floats
 
 FAR = 1500.0  # metres; what is farther, such as the sky, is taken to be there
 
@@ -48,7 +48,7 @@ class Sprite:
         return cls(zeros, np.zeros((*shape, 3), np.float32), zeros.copy(), normal)
 
     def crop(self, region: tuple[slice, slice] | tuple[Array, ...]) -> "Sprite":
-        """The same sprite seen through a window (adding to it adds to the whole), or a copy of some pixels."""
+        """The same sprite seen through a window (adding to it adds to the whole), or a copy of pixels."""
         return Sprite(self.alpha[region], self.albedo[region], self.heat[region], self.normal[region])
 
     def add(self, alpha: Array, albedo: Array, heat: Array | float, normal: Array | None = None) -> None:
@@ -77,31 +77,28 @@ def within(x: Array, y: Array, left: float, right: float, bottom: float, top: fl
     return slice(int(r0), int(r1)), slice(int(c0), int(c1))
 
 
-@dataclass
 class Canvas:
-    """Visible radiance (H, W, 3) and infrared radiance (H, W), both linear; inverse depth; labels; owners."""
+    """Visible radiance (H, W, 3) and infrared radiance (H, W), both linear; inverse depth; owners (H, W)."""
 
-    camera: Camera
-    rows: int
-    columns: int
-    radiance: Array = field(init=False)
-    heat: Array = field(init=False)
-    nearness: Array = field(init=False)
-    labels: np.ndarray = field(init=False)
-    owner: np.ndarray = field(init=False)
+    def __init__(self, camera: Camera, rows: int, columns: int) -> None:
+        self.camera, self.rows, self.columns = camera, rows, columns
+        self.layers = np.zeros((rows, columns, 5), np.float32)  # side by side, to be painted at once
+        self.owner = np.zeros((rows, columns), np.int32)
+        self.pixel = 1 / (camera.focal * rows)  # metres a pixel at a distance of one metre
+        self.dx = floats((np.arange(columns) + 0.5 - columns / 2) * self.pixel)
+        self.dy = floats((camera.horizon * rows - np.arange(rows) - 0.5) * self.pixel)
 
-    def __post_init__(self) -> None:
-        shape = (self.rows, self.columns)
-        self.radiance = np.zeros((*shape, 3), np.float32)
-        self.heat = np.zeros(shape, np.float32)
-        self.nearness = np.zeros(shape, np.float32)
-        self.labels = np.zeros(shape, np.int64)
-        self.owner = np.zeros(shape, np.int32)
-        self.pixel = 1 / (self.camera.focal * self.rows)  # metres a pixel at a distance of one metre
-        self.dx = ((np.arange(self.columns) + 0.5 - self.columns / 2) * self.pixel).astype(np.float32)
-        self.dy = ((self.camera.horizon * self.rows - np.arange(self.rows) - 0.5) * self.pixel).astype(
-            np.float32
-        )
+    @property
+    def radiance(self) -> Array:
+        return self.layers[..., :3]
+
+    @property
+    def heat(self) -> Array:
+        return self.layers[..., 3]
+
+    @property
+    def nearness(self) -> Array:
+        return self.layers[..., 4]
 
     def depth(self) -> Array:
         """Distance along the view in metres (H, W), at most FAR."""
@@ -127,20 +124,17 @@ class Canvas:
         return np.broadcast_to(across, shape), np.broadcast_to(up[:, None], shape)
 
     def paint(
-        self,
-        region: tuple[slice, slice] | tuple[Array, Array],
-        alpha: Array,
-        radiance: Array,
-        heat: Array | float,
-        z: Array | float,
-        label: int = 0,
-        owner: int = 0,
-    ) -> None:
+        self, region: tuple[slice, slice] | tuple[Array, Array], alpha: Array, radiance: Array,
+        heat: Array | float, z: Array | float, owner: int = 0,
+    ) -> None:  # fmt: skip
         """Lays a layer over a region (slices or pixel numbers); what it half covers is its own."""
-        self.radiance[region] += alpha[..., None] * (radiance - self.radiance[region])
-        self.heat[region] += alpha * (heat - self.heat[region])
-        self.nearness[region] += alpha * (np.float32(1) / z - self.nearness[region])
-        if owner or self.owner[region].any():
-            solid = alpha >= 0.5
-            self.labels[region] = np.where(solid, label, self.labels[region])
-            self.owner[region] = np.where(solid, owner, self.owner[region])
+        new = np.empty((*alpha.shape, 5), np.float32)
+        new[..., :3], new[..., 3], new[..., 4] = radiance, heat, np.float32(1) / z
+        old = self.layers[region]
+        new -= old
+        new *= alpha[..., None]
+        new += old
+        self.layers[region] = new
+        below = self.owner[region]
+        if owner or below.any():
+            self.owner[region] = np.where(alpha >= 0.5, owner, below)

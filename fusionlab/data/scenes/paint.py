@@ -15,7 +15,6 @@ from fusionlab.data.scenes.street import building_shade, paint_ground, paint_hor
 from fusionlab.data.scenes.textures import Array, floats
 from fusionlab.data.scenes.weather import Weather
 
-CAR, PERSON, CONE = 1, 2, 7
 NEAREST = 1.5  # metres; what stands closer to the camera is left out
 RAYS = 2  # rays a pixel along each side for cars
 
@@ -81,7 +80,7 @@ def _sunlit(plan: Plan, weather: Weather, x: float, y: float, z: float) -> float
 
 def _paint_sprite(
     canvas: Canvas, plan: Plan, weather: Weather, sprite: Sprite, region: tuple[slice, slice],
-    place: tuple[float, float], y: Array, label: int = 0, owner: int = 0,
+    place: tuple[float, float], y: Array, owner: int = 0,
 ) -> None:  # fmt: skip
     """Lights a sprite standing at place (x, z) and lays it on the canvas; y is the height of its pixels."""
     x, z = place
@@ -94,7 +93,7 @@ def _paint_sprite(
     if sprite.glow is not None:
         light += sprite.glow[at]
     pixels = (at[0] + region[0].start, at[1] + region[1].start)
-    canvas.paint(pixels, sprite.alpha[at], light, sprite.heat[at], z, label, owner)
+    canvas.paint(pixels, sprite.alpha[at], light, sprite.heat[at], z, owner)
 
 
 def _paint_tree(tree: Tree, canvas: Canvas, plan: Plan, weather: Weather) -> None:
@@ -124,7 +123,7 @@ def _paint_person(
     if region is not None:
         x, y = canvas.plane(region, person.x, person.z)
         sprite = people.draw_person(person, limbs, x, y, person.z * canvas.pixel)
-        _paint_sprite(canvas, plan, weather, sprite, region, (person.x, person.z), y, PERSON, owner)
+        _paint_sprite(canvas, plan, weather, sprite, region, (person.x, person.z), y, owner)
 
 
 def _paint_cone(x: float, z: float, owner: int, canvas: Canvas, plan: Plan, weather: Weather) -> None:
@@ -132,7 +131,7 @@ def _paint_cone(x: float, z: float, owner: int, canvas: Canvas, plan: Plan, weat
     if region is not None:
         across, up = canvas.plane(region, x, z)
         sprite = objects.draw_cone(across, up, z * canvas.pixel, 0.95 * weather.heat["walk"])
-        _paint_sprite(canvas, plan, weather, sprite, region, (x, z), up, CONE, owner)
+        _paint_sprite(canvas, plan, weather, sprite, region, (x, z), up, owner)
 
 
 def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weather) -> None:
@@ -168,4 +167,4 @@ def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weathe
     colour = np.stack([mean(radiance[:, band]) for band in range(3)], -1)
     place = (at // shape[1] + region[0].start, at % shape[1] + region[1].start)
     alpha, depth = floats(rays / RAYS**2), np.maximum(mean(hit.depth), 1.0)
-    canvas.paint(place, alpha, colour, mean(heat), depth, CAR, owner)
+    canvas.paint(place, alpha, colour, mean(heat), depth, owner)

@@ -10,6 +10,8 @@ import numpy as np
 
 from fusionlab.data.scenes.canvas import Camera
 
+CAR, PERSON, CONE = 1, 2, 7  # class numbers of MFNet and MSRS
+
 
 @dataclass(frozen=True)
 class Street:
@@ -134,6 +136,12 @@ class Plan:
         """Names of what owns pixels, in the order of the numbers in Canvas.owner, which start at 1."""
         kinds = (("car", self.cars), ("person", self.people), ("cone", self.cones))
         return tuple(f"{kind} {k}" for kind, things in kinds for k in range(len(things)))
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Class number by owner's number, 0 for what has no owner."""
+        counts = (1, len(self.cars), len(self.people), len(self.cones))
+        return np.repeat(np.array([0, CAR, PERSON, CONE]), counts)
 
 
 WALLS = (
