@@ -70,7 +70,8 @@ def figures_of(pair: Pair) -> dict[str, float]:
     Edge correlation is the correlation over pixels of log(1 + gradient magnitude) of the two, by Sobel
     after a Gaussian of 1.5 pixels.
     """
-    figures, edges = {}, []
+    figures: dict[str, float] = {}
+    edges = []
     for role, image in (("ir", pair.ir), ("vi", pair.vi)):
         grey = to_uint8(image)[0, 0].numpy()
         share = np.bincount(grey.ravel(), minlength=256) / grey.size

@@ -172,7 +172,7 @@ def _facade(
     blocks = [wall.block for wall in walls]
 
     def of(values: list[float]) -> Array:
-        return floats(values)[which]
+        return np.take(floats(values), which)
 
     salt = np.array([block.salt for block in blocks])[which]
     front = np.array([wall.front for wall in walls])[which]

@@ -57,7 +57,7 @@ def develop(linear: Array) -> Array:
 def _developed(root: Array) -> Array:
     """`develop` of the square of what is given."""
     steps = np.minimum(root * np.float32((_STEPS - 1) / _BRIGHTEST**0.5) + np.float32(0.5), _STEPS - 1)
-    return np.take(_tone_curve(), steps.astype(np.int32))
+    return np.take(_tone_curve(), steps.astype(np.intp))
 
 
 def exposure_gain(light: Array, mean: float) -> float:

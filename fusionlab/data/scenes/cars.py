@@ -178,12 +178,12 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
             near = np.maximum(np.minimum(slab0, slab1), tread)
             far = np.minimum(np.maximum(slab0, slab1), past)
             # Wheels stand proud of the body by a hair so that they show in the arches.
-            met = np.flatnonzero((near < far) & (near > 0.1) & (near - 0.07 < best[at]))
-            here, near = (at[0][met], at[1][met]), near[met]
-            flat = near > tread[met] + 1e-4
+            proud = np.flatnonzero((near < far) & (near > 0.1) & (near - 0.07 < best[at]))
+            here, near = (at[0][proud], at[1][proud]), near[proud]
+            flat = near > tread[proud] + 1e-4
             best[here] = near
             part[here] = np.where(flat, 4, 3)
-            around = (origin + near[:, None] * ray[met] - floats([axle, WHEEL, 0])) / np.float32(WHEEL)
+            around = (origin + near[:, None] * ray[proud] - floats([axle, WHEEL, 0])) / np.float32(WHEEL)
             around[:, 2] = 0
             normal[here] = np.where(flat[:, None], floats([0, 0, sign]), around)
     hit = np.nonzero(part)

@@ -1,5 +1,7 @@
 """Trees, bushes, street lamps, signs and cones: flat shapes facing the camera, shaded as if round."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from fusionlab.data.scenes.canvas import Sprite, unit, within
@@ -7,6 +9,7 @@ from fusionlab.data.scenes.plan import Post, Tree
 from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, ramp
 
 
+@lru_cache(64)
 def _blobs(tree: Tree) -> Array:
     """Clumps of a crown (n, 3): centre across, centre up, radius, in metres, those at the back first."""
     rng = np.random.default_rng([tree.salt, 3])

@@ -66,7 +66,7 @@ def noise(
     fx, fy = column - left, row - top
     mask = size - 1
     place = (top.astype(np.int32) & mask) * size + (left.astype(np.int32) & mask) + _OFFSETS[level]
-    corner = _tile(kind)[place].view(np.float32).reshape(*place.shape, 4)
+    corner = np.take(_tile(kind), place.astype(np.intp)).view(np.float32).reshape(*place.shape, 4)
     upper = corner[..., 0] + fx * (corner[..., 1] - corner[..., 0])
     lower = corner[..., 2] + fx * (corner[..., 3] - corner[..., 2])
     return upper + fy * (lower - upper)
@@ -97,7 +97,7 @@ def ramp(x: Array, low: float, high: float) -> Array:
 
 def chance(i: Array | int, j: Array | int, salt: Array | int) -> Array:
     """Uniform numbers in [0, 1), one for each pair of whole numbers (i, j): equal pairs, equal numbers."""
-    h = _whole(i) * np.uint32(374761393) + _whole(j) * np.uint32(668265263)
+    h: Array = _whole(i) * np.uint32(374761393) + _whole(j) * np.uint32(668265263)
     h = h + _whole(salt) * np.uint32(1013904223)
     for _ in range(2):
         h = (h ^ (h >> np.uint32(16))) * np.uint32(73244475)
