@@ -176,7 +176,7 @@ def test_fog_hides_the_far_from_the_visible_camera_not_from_the_infrared():
             band = (depth > low) & (depth < high)
             assert band.sum() > 100
             kept.append([picture[band].std() / clear[band].std() for picture, clear in (
-                (visible[..., 1], canvas.radiance[..., 1]), (infrared, canvas.heat))])  # fmt: skip
+                (visible[1], canvas.radiance[1]), (infrared, canvas.heat))])  # fmt: skip
         (near_vi, near_ir), (far_vi, far_ir) = kept
         assert far_vi < 0.5 * near_vi and far_ir > 0.75 * near_ir and far_ir > 2 * far_vi
         transmission = np.exp(-weather.beta_ir * 80)

@@ -4,7 +4,7 @@ import numpy as np
 
 from fusionlab.data.scenes.canvas import Canvas
 from fusionlab.data.scenes.light import Lamp
-from fusionlab.data.scenes.textures import Array, floats, noise
+from fusionlab.data.scenes.textures import Array, noise
 from fusionlab.data.scenes.weather import Weather
 
 SMOKE_NEAR, SMOKE_DEEP, SMOKE_TALL = 4.5, 3.0, 2.4  # metres
@@ -12,13 +12,13 @@ SMOKE_IR = 0.04  # infrared extinction of smoke over that of visible light: its 
 
 
 def through_air(canvas: Canvas, weather: Weather) -> tuple[Array, Array]:
-    """Visible (H, W, 3) and infrared (H, W) radiance after air: exp(-beta depth) of it, the rest airlight.
+    """Visible (3, H, W) and infrared (H, W) radiance after air: exp(-beta depth) of it, the rest airlight.
 
     The law of Koschmieder, in each band with its own extinction; smoke adds a bank of its own.
     """
     depth = canvas.depth()
-    clear = np.exp(-weather.beta * depth)[..., None]
-    visible = weather.airlight + clear * (canvas.radiance - weather.airlight)
+    airlight = weather.airlight[:, None, None]
+    visible = airlight + np.exp(-weather.beta * depth) * (canvas.radiance - airlight)
     for lamp in weather.light.lamps:
         if lamp.spread > 0 and 2 < lamp.position[2] < 70:
             _add_cone(canvas, weather, lamp, visible, depth)
@@ -26,8 +26,8 @@ def through_air(canvas: Canvas, weather: Weather) -> tuple[Array, Array]:
     infrared = air + np.exp(-weather.beta_ir * depth) * (canvas.heat - air)
     if weather.smoke:
         thick = weather.smoke * _smoke(canvas, depth)
-        grey = floats(0.45 * float(weather.light.sky.mean() + 0.3 * weather.light.sun.mean()))
-        visible = grey + np.exp(-thick)[..., None] * (visible - grey)
+        grey = np.float32(0.45 * float(weather.light.sky.mean() + 0.3 * weather.light.sun.mean()))
+        visible = grey + np.exp(-thick) * (visible - grey)
         infrared = air + np.exp(-SMOKE_IR * thick) * (infrared - air)
     return visible, infrared
 
@@ -53,4 +53,4 @@ def _add_cone(canvas: Canvas, weather: Weather, lamp: Lamp, visible: Array, dept
     cone = 0.30 + 0.70 / (1 + np.exp(-(angle - 0.80) / 0.07))
     strength = min(weather.beta, 0.05) * np.exp(-weather.beta * z) * 0.22
     glow = strength * cone * np.exp(-reach / 2.6) / (0.25 + reach)
-    visible[region] += (glow * (depth[region] > 0.95 * z))[..., None] * lamp.colour
+    visible[:, *region] += (glow * (depth[region] > 0.95 * z)) * lamp.colour[:, None, None]

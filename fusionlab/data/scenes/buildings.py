@@ -9,13 +9,13 @@ from fusionlab.data.scenes.canvas import Canvas
 from fusionlab.data.scenes.light import irradiance
 from fusionlab.data.scenes.plan import Building, Plan
 from fusionlab.data.scenes.street import building_shade
-from fusionlab.data.scenes.textures import Array, bricks, chance, floats, noise, overlap, ramp, stripes
+from fusionlab.data.scenes.textures import Array, bricks, chance, floats, noise, overlap, ramp, rgb, stripes
 from fusionlab.data.scenes.weather import Weather
 
-LIT = floats([[1.0, 0.74, 0.42], [1.0, 0.86, 0.62], [0.88, 0.95, 1.0], [1.0, 0.66, 0.34]])
+LIT = floats([[1.0, 0.74, 0.42], [1.0, 0.86, 0.62], [0.88, 0.95, 1.0], [1.0, 0.66, 0.34]]).T
 SIGNS = floats(
     [[0.5, 0.06, 0.05], [0.06, 0.14, 0.42], [0.05, 0.30, 0.14], [0.55, 0.42, 0.06], [0.45, 0.45, 0.45]]
-)
+).T
 
 
 @dataclass(frozen=True)
@@ -158,17 +158,17 @@ def _paint_walls(canvas: Canvas, plan: Plan, weather: Weather, views: list[View]
             if facing > 0:
                 sunlit[piece] = 1 - building_shade(plan, weather, x[piece], y[piece], z[piece])
             heat[piece] *= 0.92 + 0.38 * sunlit[piece] * facing
-    light = irradiance(weather.light, x, y, z, outward[which], sunlit)
-    light *= (0.55 + 0.45 * ramp(y, 0.0, 5.0))[..., None]  # the street hides half the sky from its foot
+    light = irradiance(weather.light, x, y, z, outward.T[:, which], sunlit)
+    light *= 0.55 + 0.45 * ramp(y, 0.0, 5.0)  # the street hides half the sky from its foot
     radiance = albedo * light + glow
     for piece in pieces:
-        canvas.paint((row[piece], column[piece]), alpha[piece], radiance[piece], heat[piece], z[piece])
+        canvas.paint((row[piece], column[piece]), alpha[piece], radiance[:, piece], heat[piece], z[piece])
 
 
 def _facade(
     weather: Weather, walls: list[Wall], which: Array, u: Array, y: Array, fu: Array, fy: Array
 ) -> tuple[Array, Array, Array]:
-    """Albedo (n, 3), own light (n, 3) and infrared radiance (n) at pixels (u along, y up) of walls[which]."""
+    """Albedo (3, n), own light (3, n) and infrared radiance (n) at pixels (u along, y up) of walls[which]."""
     blocks = [wall.block for wall in walls]
 
     def of(values: list[float]) -> Array:
@@ -190,8 +190,8 @@ def _facade(
         tone[brick] *= (1 + 0.35 * each * ramp(small, 0.12, 0.03)) * (1 + 0.25 * bricks(bu, by, small))
     foot = np.exp(-np.maximum(y, 0) / floats(0.7))
     dirt = 1 - 0.30 * foot * (1 + 0.4 * stain)
-    colour = floats([block.wall for block in blocks])
-    albedo = np.clip(tone * dirt, 0.1, 2)[..., None] * colour[which]
+    colour = floats([block.wall for block in blocks]).T
+    albedo = np.clip(tone * dirt, 0.1, 2) * colour[:, which]
     warmth = of([weather.heat["wall"] * (0.82 + 0.36 * float(chance(b.salt, 1, 2)[0])) for b in blocks])
     heat = warmth * (1 + 0.035 * stain + 0.045 * streak + 0.08 * foot)
     glow = np.zeros_like(albedo)
@@ -227,16 +227,16 @@ def _facade(
     band = overlap(above, -0.14, 0.10, fy) * fits * floats(salt % 2)
     cornice = overlap(y, height - 0.55, height, fy)
     trim = np.maximum(np.maximum(surround, band), cornice) * 0.7
-    pale = (colour * 0.5 + floats([0.24, 0.23, 0.21]))[which]
-    albedo = albedo + trim[..., None] * (pale * tone[..., None] - albedo)
-    albedo = albedo * (1 - 0.35 * overlap(y, height - 0.75, height - 0.55, fy))[..., None]
-    albedo = albedo * (1 + 0.25 * ledge)[..., None]
+    pale = (colour * 0.5 + rgb([0.24, 0.23, 0.21]))[:, which]
+    albedo = albedo + trim * (pale * tone - albedo)
+    albedo = albedo * (1 - 0.35 * overlap(y, height - 0.75, height - 0.55, fy))
+    albedo = albedo * (1 + 0.25 * ledge)
     under = (
         overlap(above, sill - 1.0, sill - 0.12, fy)
         * overlap(across, middle - half, middle + half, fu)
         * there
     )
-    albedo = albedo * (1 - 0.10 * under * (1 + streak).clip(0, 2))[..., None]
+    albedo = albedo * (1 - 0.10 * under * (1 + streak).clip(0, 2))
 
     draw = chance(bay, floor, salt)
     kind = chance(bay, floor, salt + 1)
@@ -244,20 +244,18 @@ def _facade(
         (kind > 0.65) & (above > lintel - (kind - 0.5) * 1.8)
     )
     fold = 1 + 0.25 * np.sin(across * 40) * ramp(fu, 0.12, 0.04)
-    inside = np.where(
-        cloth[..., None], floats([0.36, 0.34, 0.30]) * fold[..., None], floats([0.025, 0.028, 0.03])
-    )
+    inside = np.where(cloth, rgb([0.36, 0.34, 0.30]) * fold, rgb([0.025, 0.028, 0.03]))
     recess = 1 - 0.6 * ramp(above, lintel - 0.40, lintel - 0.10)
-    albedo = albedo + hole[..., None] * (floats([0.30, 0.29, 0.27]) * (0.6 + 0.4 * kind)[..., None] - albedo)
-    albedo = albedo + glass[..., None] * (inside * (0.55 * recess)[..., None] - albedo)
-    mirror = weather.skyline * 0.6 + weather.zenith * 0.4
+    albedo = albedo + hole * (rgb([0.30, 0.29, 0.27]) * (0.6 + 0.4 * kind) - albedo)
+    albedo = albedo + glass * (inside * (0.55 * recess) - albedo)
+    mirror = rgb(weather.skyline * 0.6 + weather.zenith * 0.4)
     sheen = (
         glass
         * (0.03 + 0.20 * chance(bay, floor, salt + 2) ** 2)
         * (0.75 + 0.5 * (above - sill) / (lintel - sill))
     )
-    glow = glow + sheen[..., None] * mirror
-    tint = LIT[(chance(bay, floor, salt + 3) * 4).astype(np.int32)]
+    glow = glow + sheen * mirror
+    tint = LIT[:, (chance(bay, floor, salt + 3) * 4).astype(np.intp)]
     lit = (draw < of([b.lit for b in blocks])) & weather.lamps_on
     room = (
         (0.45 + 0.75 * (above - sill) / (lintel - sill))
@@ -265,7 +263,7 @@ def _facade(
         * np.where(cloth, 0.6 * fold, 1.0)
     )
     room = room * (0.85 + 0.3 * noise("stain", u, y, 0.15, size, shift + 53))
-    glow = glow + (glass * lit * np.maximum(room, 0.05) * weather.windows)[..., None] * tint
+    glow = glow + (glass * lit * np.maximum(room, 0.05) * weather.windows) * tint
     pane = (
         weather.heat["pane"]
         + 0.10 * (draw < of([b.lit for b in blocks])) * (kind + 0.3)
@@ -302,7 +300,7 @@ def _shops(
 ) -> None:  # fmt: skip
     """Ground floors with display windows and signs at the pixels `at`; changes the last three arrays."""
     salt, unit, u, y, fu, fy = (a[at] for a in (salt, unit, u, y, fu, fy))
-    albedo, glow, heat = all_albedo[at], all_glow[at], all_heat[at]
+    albedo, glow, heat = all_albedo[:, at], all_glow[:, at], all_heat[at]
     index = np.floor(u / unit)
     across = u - index * unit
     inset = overlap(across, 0.35, unit - 0.35, fu)
@@ -316,27 +314,27 @@ def _shops(
     stock = np.clip(0.50 + 0.28 * goods + 0.45 * (level - 0.5), 0.08, 1.2) * rows * ramp(y, 2.2, 1.7)
     shelf = stock + 0.9 * ramp(y, 1.8, 2.5) * (1 - 0.4 * stripes(u, 1.3, 0.35, fu))
     open_late = chance(index, 11, salt) < 0.75
-    albedo += pane[..., None] * (floats([0.055, 0.05, 0.045]) * (0.2 + 1.5 * stock)[..., None] - albedo)
-    glow += (pane * (0.03 + 0.05 * ramp(y, 0.5, 2.6)))[..., None] * weather.skyline
+    albedo += pane * (rgb([0.055, 0.05, 0.045]) * (0.2 + 1.5 * stock) - albedo)
+    glow += (pane * (0.03 + 0.05 * ramp(y, 0.5, 2.6))) * rgb(weather.skyline)
     if weather.lamps_on:
-        warm = np.where((index % 2 > 0)[..., None], floats([1.0, 0.82, 0.55]), floats([0.92, 0.97, 1.0]))
-        glow += (pane * shelf * open_late * weather.windows * 0.9)[..., None] * warm
+        warm = np.where((index % 2 > 0), rgb([1.0, 0.82, 0.55]), rgb([0.92, 0.97, 1.0]))
+        glow += (pane * shelf * open_late * weather.windows * 0.9) * warm
     heat += pane * (weather.heat["pane"] + 0.07 * open_late + 0.01 * goods - heat)
 
     # The sign: a coloured board with strokes that read as lettering, painted, so unseen in infrared.
     board = overlap(across, 0.3, unit - 0.3, fu) * overlap(y, 2.85, 3.55, fy)
-    colour = SIGNS[(chance(index, 13, salt) * len(SIGNS)).astype(np.int32)]
+    colour = SIGNS[:, (chance(index, 13, salt) * SIGNS.shape[1]).astype(np.intp)]
     glyph = np.floor((across - 0.7) / 0.42)
     gx = (across - 0.7 - glyph * 0.42) / 0.42
     gy = (y - 2.98) / 0.44
     cell = chance(glyph * 3 + np.floor(gx * 3), index * 5 + np.floor(gy * 3), salt + 4) < 0.55
     letters = cell & (gx < 0.78) & (gy > 0) & (gy < 1) & (across > 0.7) & (across < unit - 0.8)
     ink = letters * ramp(fy, 0.4, 0.12)
-    face = colour + (0.85 * ink)[..., None] * (floats([0.75, 0.75, 0.72]) - colour)
-    albedo += board[..., None] * (face - albedo)
+    face = colour + (0.85 * ink) * (rgb([0.75, 0.75, 0.72]) - colour)
+    albedo += board * (face - albedo)
     if weather.lamps_on:
-        glow += (board * open_late * weather.windows * 0.5)[..., None] * face
+        glow += (board * open_late * weather.windows * 0.5) * face
     heat += board * (weather.heat["wall"] * 0.97 - heat)
     shadow = overlap(y, 2.65, 2.85, fy)
-    albedo *= (1 - 0.5 * shadow)[..., None]
-    all_albedo[at], all_glow[at], all_heat[at] = albedo, glow, heat
+    albedo *= 1 - 0.5 * shadow
+    all_albedo[:, at], all_glow[:, at], all_heat[at] = albedo, glow, heat

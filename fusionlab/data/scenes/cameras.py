@@ -17,15 +17,13 @@ _STEPS, _BRIGHTEST = 4096, 4.0  # of the tabled tone curve
 
 
 def photograph(radiance: Array, weather: Weather, rng: np.random.Generator | None) -> Array:
-    """Visible picture (3, H, W) of radiance (H, W, 3) in [0, 1], in steps of 1/255.
+    """Visible picture (3, H, W) of radiance (3, H, W) in [0, 1], in steps of 1/255.
 
     Without a generator it is the truth: no glare and no noise. Noise is that of photons, with a variance in
     proportion to the light, and that of reading the sensor.
     """
-    rows, columns = radiance.shape[:2]
-    light = np.ascontiguousarray(radiance.transpose(2, 0, 1), np.float32)
-    gain = np.float32(exposure_gain(light, weather.exposure))
-    light *= gain
+    rows, columns = radiance.shape[1:]
+    light = radiance * np.float32(exposure_gain(radiance, weather.exposure))
     if rng is not None:
         _add_glare(light, 1.2, weather.flare)
     light = np.maximum(blur(light, LENS * rows), 0)

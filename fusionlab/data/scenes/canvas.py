@@ -78,11 +78,11 @@ def within(x: Array, y: Array, left: float, right: float, bottom: float, top: fl
 
 
 class Canvas:
-    """Visible radiance (H, W, 3) and infrared radiance (H, W), both linear; inverse depth; owners (H, W)."""
+    """Visible radiance (3, H, W) and infrared radiance (H, W), both linear; inverse depth; owners (H, W)."""
 
     def __init__(self, camera: Camera, rows: int, columns: int) -> None:
         self.camera, self.rows, self.columns = camera, rows, columns
-        self.layers = np.zeros((rows, columns, 5), np.float32)  # side by side, to be painted at once
+        self.layers = np.zeros((5, rows, columns), np.float32)
         self.owner = np.zeros((rows, columns), np.int32)
         self.pixel = 1 / (camera.focal * rows)  # metres a pixel at a distance of one metre
         self.dx = floats((np.arange(columns) + 0.5 - columns / 2) * self.pixel)
@@ -90,15 +90,15 @@ class Canvas:
 
     @property
     def radiance(self) -> Array:
-        return self.layers[..., :3]
+        return self.layers[:3]
 
     @property
     def heat(self) -> Array:
-        return self.layers[..., 3]
+        return self.layers[3]
 
     @property
     def nearness(self) -> Array:
-        return self.layers[..., 4]
+        return self.layers[4]
 
     def depth(self) -> Array:
         """Distance along the view in metres (H, W), at most FAR."""
@@ -128,13 +128,13 @@ class Canvas:
         heat: Array | float, z: Array | float, owner: int = 0,
     ) -> None:  # fmt: skip
         """Lays a layer over a region (slices or pixel numbers); what it half covers is its own."""
-        new = np.empty((*alpha.shape, 5), np.float32)
-        new[..., :3], new[..., 3], new[..., 4] = radiance, heat, np.float32(1) / z
-        old = self.layers[region]
+        new = np.empty((5, *alpha.shape), np.float32)
+        new[:3], new[3], new[4] = radiance, heat, np.float32(1) / z
+        old = self.layers[:, *region]
         new -= old
-        new *= alpha[..., None]
+        new *= alpha
         new += old
-        self.layers[region] = new
+        self.layers[:, *region] = new
         below = self.owner[region]
         if owner or below.any():
             self.owner[region] = np.where(alpha >= 0.5, owner, below)

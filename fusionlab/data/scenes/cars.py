@@ -7,7 +7,7 @@ import numpy as np
 
 from fusionlab.data.scenes.canvas import Camera, Canvas
 from fusionlab.data.scenes.plan import Car
-from fusionlab.data.scenes.textures import Array, floats, noise, ramp
+from fusionlab.data.scenes.textures import Array, floats, noise, ramp, rgb
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ def outline(car: Car) -> Array:
 
 @dataclass
 class Hit:
-    """The n rays that met a car: their places in the fine grid, points (n, 3) in the car's frame, normals.
+    """The n rays that met a car: their places in the fine grid, points (3, n) in the car's frame, normals.
 
-    Normals (n, 3) are in the camera's frame; `part` is 1 body, 2 cabin, 3 tyre tread, 4 wheel side.
+    Normals (3, n) are in the camera's frame; `part` is 1 body, 2 cabin, 3 tyre tread, 4 wheel side.
     """
 
     row: Array
@@ -187,12 +187,10 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
             around[:, 2] = 0
             normal[here] = np.where(flat[:, None], floats([0, 0, sign]), around)
     hit = np.nonzero(part)
-    depth, normal = best[hit], normal[hit]
-    point = origin + depth[:, None] * np.stack([da[0, hit[1]], dy[hit[0]], dc[0, hit[1]]], -1)
+    depth, normal = best[hit], normal[hit].T
+    point = rgb(origin) + depth * np.stack([da[0, hit[1]], dy[hit[0]], dc[0, hit[1]]])
     cos, sin = math.cos(car.heading), math.sin(car.heading)
-    turned = np.stack(
-        [normal[:, 0] * cos + normal[:, 2] * sin, normal[:, 1], normal[:, 0] * sin - normal[:, 2] * cos], -1
-    )
+    turned = np.stack([normal[0] * cos + normal[2] * sin, normal[1], normal[0] * sin - normal[2] * cos])
     return Hit(hit[0], hit[1], point, turned, depth, part[hit])
 
 
@@ -201,12 +199,12 @@ def _dim(colour: Colour, factor: float) -> Colour:
 
 
 def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple[Array, Array, Array, Array]:
-    """Albedo and own light (n, 3), gloss and infrared radiance (n) where rays met the car."""
+    """Albedo and own light (3, n), gloss and infrared radiance (n) where rays met the car."""
     shape = SHAPES[car.body]
-    a, y, c = hit.point[..., 0], hit.point[..., 1], hit.point[..., 2]
+    a, y, c = hit.point
     half, side, warm = shape.length / 2, shape.width / 2, car.running or car.bonnet > 0
     body, cabin = hit.part == 1, hit.part == 2
-    albedo = np.broadcast_to(floats(car.paint), hit.point.shape).copy()
+    albedo = np.broadcast_to(rgb(car.paint), hit.point.shape).copy()
     glow = np.zeros_like(albedo)
     gloss = np.where(body | cabin, 0.35, 0.0).astype(np.float32)
     engine = ramp(a, 0.6, half) * (0.45 if car.running else 0.7 * car.bonnet)
@@ -214,7 +212,7 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
 
     def put(where: Array, colour: Colour, hot: Array | float, shine: float) -> None:
         nonlocal warmth, gloss
-        albedo[where] = colour
+        albedo[:, where] = rgb(colour)
         warmth = np.where(where, hot, warmth)
         gloss = np.where(where, np.float32(shine), gloss)
 
@@ -261,8 +259,8 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
     if car.running:
         put(pipe, (0.03, 0.03, 0.03), heat["engine"] * 1.08, 0.0)
         if lamps_on:
-            glow[eye] = (90.0, 87.0, 80.0) if car.full_beam else (9.0, 8.7, 8.0)
-            glow[lamp] = (0.9, 0.035, 0.02)
+            glow[:, eye] = rgb((90.0, 87.0, 80.0) if car.full_beam else (9.0, 8.7, 8.0))
+            glow[:, lamp] = rgb((0.9, 0.035, 0.02))
 
     tyre = (hit.part == 3) | (hit.part == 4)
     put(tyre, (0.018, 0.018, 0.018), heat["tyre"] if warm else 0.5 * (heat["tyre"] + heat["body"]), 0.0)
@@ -279,24 +277,24 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
     )
     put((hit.part == 4) & (r < WHEEL * 0.2), (0.20, 0.20, 0.20), heat["tyre"] * 1.0, 0.2)
     # Pressed steel bends gently: tilt the normals of flat panels as a real panel would.
-    bent = body & (np.abs(hit.normal[..., 1]) < 0.5)
-    hit.normal[..., 1] += np.where(bent, 0.75 * (y - 0.62), 0.0)
-    hit.normal /= np.maximum(np.linalg.norm(hit.normal, axis=-1, keepdims=True), 1e-6)
+    bent = body & (np.abs(hit.normal[1]) < 0.5)
+    hit.normal[1] += np.where(bent, 0.75 * (y - 0.62), 0.0)
+    hit.normal /= np.maximum(np.sqrt((hit.normal**2).sum(0)), 1e-6)
     dust = noise("stain", a + c, y, 0.06, 0.05, 11.0)
-    albedo *= np.clip(1 + 0.05 * dust - 0.15 * ramp(y, 0.7, 0.25), 0.3, 2)[..., None]
+    albedo *= np.clip(1 + 0.05 * dust - 0.15 * ramp(y, 0.7, 0.25), 0.3, 2)
     warmth = warmth * (1 + 0.03 * dust)
-    up = np.maximum(hit.normal[..., 1], 0)
+    up = np.maximum(hit.normal[1], 0)
     warmth = np.where(body | cabin, warmth * (1 - 0.22 * up * (1 - engine)), warmth)
     return albedo, glow, gloss, warmth.astype(np.float32)
 
 
 def reflection(hit: Hit, camera: Camera, zenith: Array, skyline: Array) -> Array:
-    """What polished paint and glass mirror (n, 3): sky above, the dark street and its houses below."""
-    rise = (hit.point[..., 1] - camera.height) / hit.depth
+    """What polished paint and glass mirror (3, n): sky above, the dark street and its houses below."""
+    rise = (hit.point[1] - camera.height) / hit.depth
     length = 1 / np.sqrt(1 + rise * rise)
-    facing = (rise * hit.normal[..., 1] + hit.normal[..., 2]) * length
-    up = rise * length - 2 * facing * hit.normal[..., 1]
+    facing = (rise * hit.normal[1] + hit.normal[2]) * length
+    up = rise * length - 2 * facing * hit.normal[1]
     fresnel = 0.10 + 0.6 * (1 - np.clip(-facing, 0, 1)) ** 3
-    ripple = 0.06 * noise("stain", hit.point[..., 0], hit.point[..., 1], 0.10, 0.05, 3.0)
+    ripple = 0.06 * noise("stain", hit.point[0], hit.point[1], 0.10, 0.05, 3.0)
     open_sky = np.clip(0.25 + 1.6 * (up + ripple - 0.15), 0.04, 1)
-    return (fresnel * open_sky)[..., None] * (skyline + np.clip(up, 0, 1)[..., None] * (zenith - skyline))
+    return (fresnel * open_sky) * (rgb(skyline) + np.clip(up, 0, 1) * rgb(zenith - skyline))

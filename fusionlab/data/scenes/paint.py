@@ -88,10 +88,10 @@ def _paint_sprite(
     if not at[0].size:
         return
     sunlit = _sunlit(plan, weather, x, 1.2, z)
-    light = irradiance(weather.light.near(x, z), x, np.maximum(y[at], 0.05), z, sprite.normal[at], sunlit)
-    light *= sprite.albedo[at]
+    light = irradiance(weather.light.near(x, z), x, np.maximum(y[at], 0.05), z, sprite.normal[at].T, sunlit)
+    light *= sprite.albedo[at].T
     if sprite.glow is not None:
-        light += sprite.glow[at]
+        light += sprite.glow[at].T
     pixels = (at[0] + region[0].start, at[1] + region[1].start)
     canvas.paint(pixels, sprite.alpha[at], light, sprite.heat[at], z, owner)
 
@@ -147,13 +147,11 @@ def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weathe
     albedo, glow, gloss, heat = cars.surface(
         car, hit, weather.heat_of(plan.owners[owner - 1]), weather.lamps_on
     )
-    y = hit.point[..., 1]
+    y = hit.point[1]
     sunlit = _sunlit(plan, weather, car.x, 1.0, car.z)
     light = irradiance(weather.light.near(car.x, car.z), car.x, y, car.z, hit.normal, sunlit)
-    radiance = albedo * light * (0.55 + 0.45 * np.clip(y / 0.8, 0, 1))[..., None] + glow
-    radiance = radiance + gloss[..., None] * cars.reflection(
-        hit, canvas.camera, weather.zenith, weather.skyline
-    )
+    radiance = albedo * light * (0.55 + 0.45 * np.clip(y / 0.8, 0, 1)) + glow
+    radiance = radiance + gloss * cars.reflection(hit, canvas.camera, weather.zenith, weather.skyline)
 
     shape = (region[0].stop - region[0].start, region[1].stop - region[1].start)
     cell = hit.row // RAYS * shape[1] + hit.column // RAYS
@@ -164,7 +162,7 @@ def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weathe
     def mean(values: Array) -> Array:
         return floats(np.bincount(cell, values, len(count))[at] / rays)
 
-    colour = np.stack([mean(radiance[:, band]) for band in range(3)], -1)
+    colour = np.stack([mean(band) for band in radiance])
     place = (at // shape[1] + region[0].start, at % shape[1] + region[1].start)
     alpha, depth = floats(rays / RAYS**2), np.maximum(mean(hit.depth), 1.0)
     canvas.paint(place, alpha, colour, mean(heat), depth, owner)

@@ -47,6 +47,11 @@ def floats(values: ArrayLike) -> Array:
     return np.asarray(values, np.float32)
 
 
+def rgb(colour: ArrayLike) -> Array:
+    """A colour as a column (3, 1), to go with planes (3, n): numpy is fast only along long last axes."""
+    return floats(colour)[:, None]
+
+
 def noise(
     kind: str, u: Array, v: Array, texel: float, footprint: Array | float, shift: Array | float = 0.0
 ) -> Array:
