@@ -28,7 +28,7 @@ class Camera:
 
 @dataclass
 class Sprite:
-    """What an object looks like before light falls on it: arrays (h, w), colours (h, w, 3).
+    """What an object looks like before light falls on it: arrays (h, w), colours (3, h, w).
 
     `normal` points out of the surface in the camera frame (negative z: towards the camera), `glow` is light
     the object gives off itself, `heat` its infrared radiance.
@@ -42,32 +42,31 @@ class Sprite:
 
     @classmethod
     def empty(cls, shape: tuple[int, ...]) -> "Sprite":
-        normal = np.zeros((*shape, 3), np.float32)
-        normal[..., 2] = -1
+        normal = np.zeros((3, *shape), np.float32)
+        normal[2] = -1
         zeros = np.zeros(shape, np.float32)
-        return cls(zeros, np.zeros((*shape, 3), np.float32), zeros.copy(), normal)
+        return cls(zeros, np.zeros_like(normal), zeros.copy(), normal)
 
     def crop(self, region: tuple[slice, slice] | tuple[Array, ...]) -> "Sprite":
         """The same sprite seen through a window (adding to it adds to the whole), or a copy of pixels."""
-        return Sprite(self.alpha[region], self.albedo[region], self.heat[region], self.normal[region])
+        return Sprite(self.alpha[region], self.albedo[:, *region], self.heat[region], self.normal[:, *region])
 
     def add(self, alpha: Array, albedo: Array, heat: Array | float, normal: Array | None = None) -> None:
         """Lays one part over what is there ("over" of Porter and Duff, colours not premultiplied)."""
         total = alpha + self.alpha * (1 - alpha)
         share = alpha / np.maximum(total, 1e-6)
-        self.albedo += share[..., None] * (albedo - self.albedo)
+        self.albedo += share * (albedo - self.albedo)
         self.heat += share * (heat - self.heat)
         if normal is not None:
-            self.normal += share[..., None] * (normal - self.normal)
+            self.normal += share * (normal - self.normal)
         self.alpha[...] = total
 
 
 def unit(x: Array, y: Array, z: Array) -> Array:
-    """Vectors (h, w, 3) of length 1 along (x, y, z)."""
-    length = 1 / np.sqrt(x * x + y * y + z * z)
-    out = np.empty((*length.shape, 3), np.float32)
-    out[..., 0], out[..., 1], out[..., 2] = x * length, y * length, z * length
-    return out
+    """Vectors (3, ...) of length 1 along (x, y, z)."""
+    vector = np.stack([x, y, z])
+    vector /= np.sqrt(x * x + y * y + z * z)
+    return vector
 
 
 def within(x: Array, y: Array, left: float, right: float, bottom: float, top: float) -> tuple[slice, slice]:

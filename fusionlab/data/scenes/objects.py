@@ -6,7 +6,7 @@ import numpy as np
 
 from fusionlab.data.scenes.canvas import Sprite, unit, within
 from fusionlab.data.scenes.plan import Post, Tree
-from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, ramp
+from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, ramp, rgb
 
 
 @lru_cache(64)
@@ -67,9 +67,9 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     green = floats([0.070, 0.100, 0.026]) + floats([0.055, 0.018, -0.004]) * np.float32(tree.hue**2)
     heat = leaf_heat * (0.88 + 0.16 * tone + 0.06 * clump + 0.03 * leaf)
     crown = sprite.crop(at)
-    crown.add(alpha, tone[..., None] * green, heat, normal)
-    sprite.alpha[at], sprite.albedo[at], sprite.heat[at] = crown.alpha, crown.albedo, crown.heat
-    sprite.normal[at] = crown.normal
+    crown.add(alpha, tone * rgb(green), heat, normal)
+    sprite.alpha[at], sprite.albedo[:, *at], sprite.heat[at] = crown.alpha, crown.albedo, crown.heat
+    sprite.normal[:, *at] = crown.normal
     return sprite
 
 
@@ -93,22 +93,22 @@ def _trunk(sprite: Sprite, tree: Tree, x: Array, y: Array, pixel: float, heat: f
     round_ = np.clip(qx[nearest, at].reshape(px.shape), -1, 1)
     normal = unit(round_, 0 * round_ + 0.1, -np.sqrt(1 - 0.95 * round_ * round_))
     bark = noise("stain", 3 * px, py, 0.05, 2 * pixel, tree.salt % 907)
-    tone = np.clip(1 + 0.35 * bark, 0.3, 2)[..., None]
-    warm = heat * (1 + 0.05 * bark) * (0.95 + 0.05 * normal[..., 2] ** 2)
-    sprite.crop(part).add(alpha, tone * floats([0.105, 0.082, 0.062]), warm.astype(np.float32), normal)
+    tone = np.clip(1 + 0.35 * bark, 0.3, 2)
+    warm = heat * (1 + 0.05 * bark) * (0.95 + 0.05 * normal[2] ** 2)
+    sprite.crop(part).add(alpha, tone * rgb([0.105, 0.082, 0.062], 2), warm.astype(np.float32), normal)
 
 
 def draw_post(post: Post, x: Array, y: Array, pixel: float, heat: dict[str, float], lamp: Array) -> Sprite:
     """A street lamp (`lamp` is its radiance) or a sign at points (x right of its foot, y up, metres)."""
     sprite = Sprite.empty(x.shape)
-    sprite.glow = np.zeros((*x.shape, 3), np.float32)
-    grey = floats([0.13, 0.14, 0.14]) if post.salt % 2 else floats([0.26, 0.27, 0.27])
+    sprite.glow = np.zeros_like(sprite.normal)
+    grey = rgb([0.13, 0.14, 0.14] if post.salt % 2 else [0.26, 0.27, 0.27], 2)
     wide = 0.035 if post.sign else 0.12
     part = within(x, y, -wide - pixel, wide + pixel, -pixel, post.height + pixel)
     px, py = x[part], y[part]
     girth = 0.035 if post.sign else 0.07 - 0.028 * np.clip(py / post.height, 0, 1) + 0.05 * (py < 0.9)
     round_ = np.clip(px / floats(girth), -1, 1)
-    normal = np.stack([round_, 0 * round_, -np.sqrt(1 - 0.95 * round_ * round_)], -1)
+    normal = np.stack([round_, 0 * round_, -np.sqrt(1 - 0.95 * round_ * round_)])
     pole = overlap(px, -floats(girth), floats(girth), pixel) * overlap(py, 0, post.height, pixel)
     sprite.crop(part).add(pole, grey, heat["steel"], normal)
     if post.sign:
@@ -125,11 +125,11 @@ def draw_post(post: Post, x: Array, y: Array, pixel: float, heat: dict[str, floa
         lantern.add(arm, grey, heat["steel"])
     lit = bool(lamp.any())
     warm = heat["lamp"] if lit else heat["steel"]
-    for half, low, high, colour in ((0.34, 0.12, -0.06, 0.8 * grey), (0.27, 0.20, 0.10, floats([0.5] * 3))):
+    for half, low, high, colour in ((0.34, 0.12, -0.06, 0.8 * grey), (0.27, 0.20, 0.10, rgb([0.5] * 3, 2))):
         cover = overlap(px, post.arm - half, post.arm + half, pixel)
         cover = cover * overlap(py, post.height - low, post.height - high, pixel)
         lantern.add(cover, colour, warm)
-    sprite.glow[top] += cover[..., None] * lamp
+    sprite.glow[:, *top] += cover * rgb(lamp, 2)
     return sprite
 
 
@@ -139,25 +139,25 @@ def _sign(sprite: Sprite, post: Post, x: Array, y: Array, pixel: float, heat: di
     if post.sign == "disc":
         distance = np.hypot(x, v) - 0.34
         inner = np.hypot(x, v) - 0.25
-        plate, middle = floats([0.42, 0.03, 0.03]), floats([0.62, 0.62, 0.60])
+        plate, middle = rgb([0.42, 0.03, 0.03], 2), rgb([0.62, 0.62, 0.60], 2)
         mark = overlap(x, -0.17, 0.17, pixel) * overlap(v, -0.06, 0.06, pixel)
     elif post.sign == "triangle":
         distance = np.maximum(np.abs(x) * 0.866 + v * 0.5, -v) - 0.22
         inner = distance + 0.075
-        plate, middle = floats([0.42, 0.03, 0.03]), floats([0.62, 0.60, 0.52])
+        plate, middle = rgb([0.42, 0.03, 0.03], 2), rgb([0.62, 0.60, 0.52], 2)
         mark = overlap(x, -0.035, 0.035, pixel) * overlap(v, -0.13, 0.14, pixel)
     else:
         distance = np.maximum(np.abs(x) - 0.30, np.abs(v) - 0.42)
         inner = distance + 0.05
-        plate, middle = floats([0.55, 0.55, 0.55]), floats([0.03, 0.09, 0.30])
+        plate, middle = rgb([0.55, 0.55, 0.55], 2), rgb([0.03, 0.09, 0.30], 2)
         mark = overlap(np.abs(x), 0.05, 0.16, pixel) * overlap(v, -0.26, 0.26, pixel)
     alpha = np.clip(0.5 - distance / pixel, 0, 1).astype(np.float32)
-    inside = np.clip(0.5 - inner / pixel, 0, 1)[..., None]
+    inside = np.clip(0.5 - inner / pixel, 0, 1)
     colour = plate + inside * (middle - plate)
-    ink = floats([0.6, 0.6, 0.6]) if post.sign == "board" else floats([0.03, 0.03, 0.03])
-    colour = colour + (mark[..., None] * inside) * (ink - colour)
+    ink = rgb([0.6, 0.6, 0.6], 2) if post.sign == "board" else rgb([0.03, 0.03, 0.03], 2)
+    colour = colour + (mark * inside) * (ink - colour)
     flat = np.zeros_like(sprite.normal)
-    flat[..., 2] = -1
+    flat[2] = -1
     sprite.add(alpha, colour.astype(np.float32), heat["steel"] * 1.04, flat)
 
 
@@ -168,11 +168,9 @@ def draw_cone(x: Array, y: Array, pixel: float, heat: float) -> Sprite:
     cone = overlap(x, -radius, radius, pixel) * overlap(y, 0.03, 0.70, pixel)
     base = overlap(x, -0.21, 0.21, pixel) * overlap(y, 0.0, 0.05, pixel)
     round_ = np.clip(x / radius, -1, 1)
-    normal = np.stack([round_, 0.25 + 0 * round_, -np.sqrt(1 - 0.95 * round_ * round_)], -1).astype(
-        np.float32
-    )
-    band = (overlap(y, 0.30, 0.42, pixel) + overlap(y, 0.52, 0.60, pixel))[..., None]
-    colour = floats([0.52, 0.10, 0.02]) + band * floats([0.13, 0.52, 0.56])
-    sprite.add(base, np.broadcast_to(floats([0.05, 0.05, 0.05]), normal.shape), heat)
+    normal = np.stack([round_, 0.25 + 0 * round_, -np.sqrt(1 - 0.95 * round_ * round_)])
+    band = overlap(y, 0.30, 0.42, pixel) + overlap(y, 0.52, 0.60, pixel)
+    colour = rgb([0.52, 0.10, 0.02], 2) + band * rgb([0.13, 0.52, 0.56], 2)
+    sprite.add(base, rgb([0.05, 0.05, 0.05], 2), heat)
     sprite.add(cone, colour.astype(np.float32), heat * 1.02, normal)
     return sprite

@@ -217,16 +217,16 @@ def draw_person(person: Person, limbs: list[Limb], x: Array, y: Array, pixel: fl
     qx += 0.10 * fold
     qy = 0.4 * qy + 0.12
     lean = weight / np.sqrt(qx * qx + qy * qy + deep * deep)
-    normal = np.stack([(lean * qx).sum(0), (lean * qy).sum(0), -(lean * deep).sum(0)], -1)
+    normal = np.stack([(lean * qx).sum(0), (lean * qy).sum(0), -(lean * deep).sum(0)])
     warm = ((0.74 + 0.26 * deep) * weight * floats([[limb.heat] for limb in limbs])).sum(0)
     # Parts dim towards their edges, so overlapping limbs stay apart.
     tone = (0.70 + 0.30 * deep) * weight * floats([[limb.shade] for limb in limbs])
-    albedo = (tone.T @ floats([limb.colour for limb in limbs])) * np.clip(1 + 0.14 * fold, 0.5, 1.5)[:, None]
+    albedo = (floats([limb.colour for limb in limbs]).T @ tone) * np.clip(1 + 0.14 * fold, 0.5, 1.5)
     if person.wear == "leaves":
         leaf = noise("leaf", x, y, 0.05, pixel, person.salt % 907)
-        albedo *= np.clip(0.5 + 0.4 * leaf, 0.1, 1.5)[:, None]
+        albedo *= np.clip(0.5 + 0.4 * leaf, 0.1, 1.5)
     sprite.alpha.ravel()[at] = total
-    sprite.albedo.reshape(-1, 3)[at] = albedo * (0.72 + 0.28 * ramp(y, 0.0, 0.5))[:, None]
+    sprite.albedo.reshape(3, -1)[:, at] = albedo * (0.72 + 0.28 * ramp(y, 0.0, 0.5))
     sprite.heat.ravel()[at] = warm * (1 + 0.09 * fold)
-    sprite.normal.reshape(-1, 3)[at] = normal
+    sprite.normal.reshape(3, -1)[:, at] = normal
     return sprite

@@ -47,9 +47,9 @@ def floats(values: ArrayLike) -> Array:
     return np.asarray(values, np.float32)
 
 
-def rgb(colour: ArrayLike) -> Array:
-    """A colour as a column (3, 1), to go with planes (3, n): numpy is fast only along long last axes."""
-    return floats(colour)[:, None]
+def rgb(colour: ArrayLike, axes: int = 1) -> Array:
+    """A colour as (3, 1) or, for two axes, (3, 1, 1), to go with planes; numpy likes long last axes."""
+    return floats(colour).reshape(3, *[1] * axes)
 
 
 def noise(
