@@ -68,8 +68,8 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     heat = leaf_heat * (0.88 + 0.16 * tone + 0.06 * clump + 0.03 * leaf)
     crown = sprite.crop(at)
     crown.add(alpha, tone * rgb(green), heat, normal)
-    sprite.alpha[at], sprite.albedo[:, *at], sprite.heat[at] = crown.alpha, crown.albedo, crown.heat
-    sprite.normal[:, *at] = crown.normal
+    sprite.alpha[at], sprite.heat[at] = crown.alpha, crown.heat
+    sprite.albedo[:, at[0], at[1]], sprite.normal[:, at[0], at[1]] = crown.albedo, crown.normal
     return sprite
 
 
