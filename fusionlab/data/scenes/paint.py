@@ -88,10 +88,12 @@ def _paint_sprite(
     if not at[0].size:
         return
     sunlit = _sunlit(plan, weather, x, 1.2, z)
-    light = irradiance(weather.light.near(x, z), x, np.maximum(y[at], 0.05), z, sprite.normal[:, *at], sunlit)
-    light *= sprite.albedo[:, *at]
+    light = irradiance(
+        weather.light.near(x, z), x, np.maximum(y[at], 0.05), z, sprite.normal[:, at[0], at[1]], sunlit
+    )
+    light *= sprite.albedo[:, at[0], at[1]]
     if sprite.glow is not None:
-        light += sprite.glow[:, *at]
+        light += sprite.glow[:, at[0], at[1]]
     pixels = (at[0] + region[0].start, at[1] + region[1].start)
     canvas.paint(pixels, sprite.alpha[at], light, sprite.heat[at], z, owner)
 
