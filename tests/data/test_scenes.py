@@ -368,6 +368,7 @@ def test_cases_show_what_one_camera_alone_sees(seed):
     around = binary_dilation(mask, iterations=4) & ~mask
     vi, ir = (picture[0, 0].numpy() for picture in (hidden.vi, hidden.ir))
     assert abs(vi[mask].mean() - vi[around].mean()) < 0.12 < 0.3 < ir[mask].mean() - ir[around].mean()
+    assert (hidden.both.numpy()[mask] == 1).all()
     mask = owned(glare, "person 0")
     seen_vi, seen_ir = glare.seen
     assert (glare.both.numpy()[mask] == 1).all()

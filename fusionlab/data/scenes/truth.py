@@ -12,7 +12,7 @@ from torch import Tensor
 from fusionlab.data.scenes.textures import Array
 
 INFRARED, VISIBLE = 1, 2  # bits of Truth.both
-CLEAR = 2.0  # contrast-to-noise ratio from which a camera carries a signal
+CLEAR = 3.0  # contrast-to-noise ratio from which a camera carries a signal
 FAINT = 3 / 255  # contrast below which there is none, in the range 0 to 1
 
 
