@@ -9,13 +9,14 @@ from pathlib import Path
 from fusionlab.errors import UserError
 from fusionlab.lab import records
 from fusionlab.lab.records import Record
-from fusionlab.targets import mmdrfuse
+from fusionlab.targets import mmdrfuse, scenes
 
 Target = Callable[[str | None, str, str, int, Path], Iterator[Record]]
 
 TARGETS: dict[str, Target] = {
     "mmdrfuse/table5": mmdrfuse.table5,
     "mmdrfuse/student": mmdrfuse.student,
+    "scenes/statistics": scenes.statistics,
 }
 
 

@@ -3,15 +3,29 @@
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, gaussian_filter
 
-from fusionlab.data.scene_paint import paint_scene
-from fusionlab.data.scene_plan import draw_plan
-from fusionlab.data.scene_sensor import through_air
-from fusionlab.data.scene_view import Canvas
-from fusionlab.data.scene_weather import Weather, draw_weather
-from fusionlab.data.scenes import CONDITIONS, LABELS, SPLITS, Box, open_scenes, scene, scene_seed
-from fusionlab.data.textures import noise, overlap, stripes
+from fusionlab.data.scenes import (
+    CASES,
+    CONDITIONS,
+    GAINS,
+    LABELS,
+    SPLITS,
+    Box,
+    Settings,
+    open_scenes,
+    scene,
+    scene_seed,
+)
+from fusionlab.data.scenes.air import through_air
+from fusionlab.data.scenes.cameras import blur, develop, exposure_gain, gain_control
+from fusionlab.data.scenes.canvas import Canvas
+from fusionlab.data.scenes.materials import MATERIALS, apparent_temperature, band_radiance, surface_radiance
+from fusionlab.data.scenes.paint import paint_scene
+from fusionlab.data.scenes.plan import draw_plan
+from fusionlab.data.scenes.textures import noise, overlap, stripes
+from fusionlab.data.scenes.truth import clarity
+from fusionlab.data.scenes.weather import Weather, draw_weather
 from fusionlab.errors import UserError
 
 PERSON = 2
@@ -162,7 +176,7 @@ def test_fog_hides_the_far_from_the_visible_camera_not_from_the_infrared():
             band = (depth > low) & (depth < high)
             assert band.sum() > 100
             kept.append([picture[band].std() / clear[band].std() for picture, clear in (
-                (visible[..., 1], canvas.radiance[..., 1]), (infrared, canvas.heat))])  # fmt: skip
+                (visible[1], canvas.radiance[1]), (infrared, canvas.heat))])  # fmt: skip
         (near_vi, near_ir), (far_vi, far_ir) = kept
         assert far_vi < 0.5 * near_vi and far_ir > 0.75 * near_ir and far_ir > 2 * far_vi
         transmission = np.exp(-weather.beta_ir * 80)
@@ -241,3 +255,218 @@ def test_noise_is_normal_at_its_own_scale_and_fades_when_small():
     assert abs(fine.mean()) < 1e-4 and fine.std() == pytest.approx(1.0, abs=1e-3)
     assert np.allclose(fine, noise("grain", u + 256, v - 512, 1.0, 1.0))
     assert noise("grain", u, v, 1.0, 8.0).std() < 0.4
+
+
+def owned(truth, name: str) -> np.ndarray:
+    """Pixels of an object, found through its box."""
+    box = truth.boxes[truth.names.index(name)]
+    inside = truth.owner[box.y0 : box.y1, box.x0 : box.x1]
+    fits = [
+        int(n)
+        for n in inside.unique()
+        if n > 0 and Box(*_extent(truth.owner.numpy() == int(n)), box.label) == box
+    ]
+    assert len(fits) == 1
+    return truth.owner.numpy() == fits[0]
+
+
+def _extent(mask: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.nonzero(mask)
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+
+
+def test_radiance_follows_planck_and_a_mirror_shows_the_sky():
+    # Stefan and Boltzmann: all bands together give sigma T^4 / pi, and 8 to 14 um hold 37.6 % of it at 300 K.
+    assert band_radiance(26.85) == pytest.approx(0.376 * 5.670374e-8 * 300**4 / np.pi, rel=0.01)
+    assert apparent_temperature(band_radiance(12.3)) == pytest.approx(12.3, abs=0.01)
+    temperatures = dict.fromkeys(MATERIALS, 20.0) | {"zenith": -30.0, "skyline": -10.0}
+    radiance = surface_radiance(temperatures)
+    sky = (float(band_radiance(-30)) + float(band_radiance(-10))) / 2
+    assert radiance["body"] == pytest.approx(0.9 * float(band_radiance(20)) + 0.1 * sky)
+    assert radiance["glass"] < radiance["road"] < radiance["skin"] < float(band_radiance(20))
+
+
+def test_one_object_can_be_heated_without_touching_the_rest():
+    names = scene(2, 120, 160, "day").truth.names
+    cool, warm = (scene(2, 120, 160, "day", Settings(temperatures={names[-1]: t})) for t in (5.0, 45.0))
+    mask = owned(cool.truth, names[-1])
+    change = (warm.truth.ir - cool.truth.ir)[0, 0].numpy()
+    assert change[mask].mean() > 0.5 and np.abs(change[~binary_dilation(mask, iterations=5)]).max() == 0
+    assert torch.equal(cool.vi, warm.vi)
+    roads = [scene(2, 60, 80, "day", Settings(temperatures={"road": t})).truth.ir.mean() for t in (5, 20, 30)]
+    assert roads[0] + 0.05 < roads[1] < roads[2] - 0.05
+
+
+def test_fog_and_smoke_cost_the_visible_more():
+    def likeness(role: str, **choice: float) -> float:
+        pair = scene(1, 120, 160, "day", Settings(**choice))
+        seen, truth = (getattr(p, role)[0, 0].numpy() for p in (pair, pair.truth))
+        kept = np.cov(seen.ravel(), truth.ravel())[0, 1] / truth.var()
+        return float(kept)
+
+    for what, doses in (("fog", (0.0, 0.02, 0.08)), ("smoke", (0.0, 0.5, 2.0))):
+        visible = [likeness("vi", **{what: dose}) for dose in doses]
+        infrared = [likeness("ir", **{what: dose}) for dose in doses]
+        assert visible[0] > visible[1] + 0.1 > visible[2] + 0.1, what
+        assert infrared[2] > 0.5 and infrared[2] > 1.5 * visible[2], what
+    clear, foggy = (scene(1, 96, 128, "day", Settings(fog=fog)).truth for fog in (0.0, 0.05))
+    assert torch.equal(clear.depth, foggy.depth) and (clear.both & 2).sum() > 1.5 * (foggy.both & 2).sum()
+
+
+def test_the_hour_moves_sun_lamps_and_temperatures():
+    pairs = {
+        hour: scene(3, 96, 128, settings=Settings(hour=hour)) for hour in (2, 7.0, 9, 12, 17.0, 18.2, 23)
+    }
+    names = [pairs[hour].name.split("-")[-1] for hour in pairs]
+    assert names == ["night", "day", "day", "day", "day", "dusk", "night"]
+    level = {hour: float(pair.vi.mean()) for hour, pair in pairs.items()}
+    assert level[2] < level[18.2] < level[12] and level[23] == pytest.approx(level[2], abs=0.05)
+    ground = pairs[7].truth.labels == 0
+    assert (pairs[17].truth.ir - pairs[7].truth.ir)[0, 0][ground].mean() > 0.05  # the ground lags the sun
+    noon, later = (pairs[hour].truth.vi for hour in (12, 9))
+    assert (noon - later).abs().mean() > 0.01  # shadows move
+    assert torch.equal(pairs[2].truth.labels, pairs[12].truth.labels)
+
+
+def test_polarity_and_gain_are_those_of_the_camera():
+    white, black = (scene(4, 96, 128, "day", Settings(polarity=name)) for name in ("white-hot", "black-hot"))
+    assert (white.ir + black.ir - 1).abs().max() < 1.5 / 255
+    assert torch.equal(white.vi, black.vi) and torch.equal(white.truth.saliency, black.truth.saliency)
+    by_gain = {gain: scene(4, 96, 128, "fog", Settings(gain=gain)).ir for gain in GAINS}
+    low, high = np.percentile(by_gain["linear"].numpy(), (0.5, 99.5))
+    assert low < 0.02 and high > 0.98
+    entropies = {gain: figures(picture)[0] for gain, picture in by_gain.items()}
+    assert entropies["plateau"] > entropies["linear"] > entropies["fixed"]
+    image = np.random.default_rng(0).normal(size=(64, 64))
+    levels, values = gain_control(image, "plateau")
+    assert np.all(np.diff(values) >= 0) and values[0] == 0 and values[-1] == pytest.approx(1)
+    steepest = (np.diff(values) / np.diff(levels)).max()
+    assert steepest < 4.5 / (image.max() - image.min())  # no count above four times the mean one
+
+
+@pytest.mark.parametrize("shift", [(3, -5), (0, 2), (-1.5, 0)])
+def test_the_infrared_picture_is_displaced_by_what_the_truth_says(shift):
+    pair = scene(5, 96, 128, "day", Settings(shift=shift))
+    assert pair.truth.shift == shift
+    moved, still = pair.ir[0, 0].numpy(), pair.truth.ir[0, 0].numpy()
+    errors = {}
+    for rows in range(-4, 5):
+        for columns in range(-6, 7):
+            inner = moved[8 + rows : 88 + rows, 8 + columns : 120 + columns]
+            errors[rows, columns] = float(np.abs(inner - still[8:88, 8:120]).mean())
+    best = min(errors, key=errors.__getitem__)
+    assert max(abs(best[0] - shift[0]), abs(best[1] - shift[1])) <= 0.5
+
+
+@pytest.mark.parametrize("seed", [4, 8])
+def test_cases_show_what_one_camera_alone_sees(seed):
+    pairs = {
+        case: scene(seed, 180, 240, None if case == "glare" else "day", Settings(case=case)) for case in CASES
+    }
+    hidden, glare = pairs["camouflage"].truth, pairs["glare"].truth
+    mask = owned(hidden, "person 0")
+    around = binary_dilation(mask, iterations=4) & ~mask
+    vi, ir = (picture[0, 0].numpy() for picture in (hidden.vi, hidden.ir))
+    assert abs(vi[mask].mean() - vi[around].mean()) < 0.12 < 0.3 < ir[mask].mean() - ir[around].mean()
+    assert (hidden.both.numpy()[mask] == 1).all()
+    mask = owned(glare, "person 0")
+    seen_vi, seen_ir = glare.seen
+    assert (glare.both.numpy()[mask] == 1).all()
+    assert (
+        seen_vi[0, 0].numpy()[mask].mean() > glare.vi[0, 0].numpy()[mask].mean() + 0.3
+    )  # the lens is dazzled
+    parked, other = pairs["parked car"].truth, scene(seed, 180, 240, "day").truth
+    car = parked.ir[0, 0].numpy()[owned(parked, "car 0")]
+    assert np.percentile(car, 98) > np.median(car) + 0.2 and other.names != parked.names
+    behind_glass = pairs["windscreen"]
+    box = behind_glass.truth.boxes[behind_glass.truth.names.index("car 0")]
+    upper = (slice(box.y0, (box.y0 + box.y1) // 2), slice(box.x0, box.x1))
+    skin = behind_glass.colour(behind_glass.truth.vi)[0][(slice(None), *upper)].numpy()
+    redness = skin[0] - skin[2]
+    without = scene(seed, 180, 240, "day", Settings(case="parked car"))
+    assert (redness > 0.08).sum() > 8  # a face
+    face = behind_glass.truth.ir[0, 0][upper].numpy()[redness > 0.12]
+    assert face.size == 0 or face.mean() < 0.45  # which the infrared camera does not see
+    assert without.truth.names[0] == "car 0"
+
+
+def test_a_sign_is_read_in_the_visible_alone():
+    truth = scene(5, 240, 320, "day", Settings(case="sign")).truth
+    column, row = 160 + int(0.6 / 6.5 * 240 * 1.2), None
+    strip = truth.vi[0, 0, :, column - 12 : column + 13].numpy()
+    detail = strip - gaussian_filter(strip, 4)
+    row = int(np.argmax((detail[:120] ** 2).mean(1)))
+    board = (slice(row - 4, row + 5), slice(column - 5, column + 6))
+    vi, ir = truth.vi[0, 0].numpy()[board], truth.ir[0, 0].numpy()[board]
+    assert vi.std() > 3 * ir.std()
+
+
+def test_both_is_decided_by_contrast_against_noise():
+    rng = np.random.default_rng(1)
+    clean = 0.5 + 0.2 * np.sin(np.arange(96) / 3)[None, :] * np.ones((96, 1))
+    nothing = np.zeros(clean.shape, np.int32)
+    noisy = clean + 0.02 * rng.standard_normal(clean.shape)
+    lost = 0.5 + 0.02 * rng.standard_normal(clean.shape)
+    assert np.median(clarity(noisy, clean, nothing)) == pytest.approx(
+        0.2 / 3 * 0.02 * 96 * 0.71 / 0.02, rel=0.2
+    )
+    assert np.median(clarity(lost, clean, nothing)) < 0.5
+    owner = nothing.copy()
+    owner[30:60, 40:60] = 1
+    shown = clean.copy()
+    shown[owner == 1] += 0.4
+    ratio = clarity(shown + 0.02 * rng.standard_normal(clean.shape), shown, owner)
+    assert np.ptp(ratio[owner == 1]) == 0 and ratio[owner == 1].min() > 5
+    assert clarity(clean, clean * 0 + 0.5, owner).max() == 0  # no truth, no signal
+
+
+def test_truth_says_which_camera_carries_what():
+    day, night = (scene(7, 120, 160, condition).truth for condition in ("day", "night"))
+    for truth in (day, night):
+        assert truth.both.dtype == torch.uint8 and truth.both.shape == truth.labels.shape
+        people = truth.both[truth.labels == PERSON]
+        assert ((people == 1) | (people == 3)).float().mean() > 0.9
+        low, high = torch.minimum(truth.vi, truth.ir), torch.maximum(truth.vi, truth.ir)
+        assert ((truth.reference >= low - 1e-5) & (truth.reference <= high + 1e-5)).all()
+    assert (day.both >= 2).sum() > 1.5 * (night.both >= 2).sum()
+    alone = night.both == 1
+    nearer = (night.reference - night.ir).abs()[0, 0] < (night.reference - night.vi).abs()[0, 0]
+    assert nearer[alone].float().mean() > 0.9
+    assert day.depth.min() > 1 and day.depth.max() == 1500
+    lower = day.depth[-1].median()
+    assert lower < day.depth[90].median() and day.depth.dtype == torch.float32
+
+
+def test_blur_and_tone_curve_agree_with_plain_formulas():
+    image = np.random.default_rng(2).uniform(size=(3, 31, 40)).astype(np.float32)
+    for sigma in (0.5, 1.7):
+        slow = gaussian_filter(image, (0, sigma, sigma))
+        assert np.allclose(blur(image, sigma), slow, atol=2e-6)
+    x = np.linspace(0, 0.5, 400, dtype=np.float32)
+    srgb = np.where(x < 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-9) ** (1 / 2.4) - 0.055)
+    assert np.abs(develop(x) - srgb).max() < 0.002
+    gain = exposure_gain(image, 0.4)
+    grey = np.tensordot([0.299, 0.587, 0.114], develop(image * np.float32(gain)), 1)
+    assert grey.mean() == pytest.approx(0.4, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Settings(polarity="hot"),
+        lambda: Settings(gain="auto"),
+        lambda: Settings(case="ghost"),
+        lambda: Settings(hour=25),
+        lambda: Settings(fog=-1),
+        lambda: Settings(shift=(0, 99)),
+        lambda: Settings(temperatures={"moon": 3}),
+        lambda: Settings(temperatures={"road": 999}),
+        lambda: scene(0, settings=Settings(temperatures={"person 77": 3})),
+        lambda: scene(0, condition="night", settings=Settings(hour=12)),
+        lambda: scene(0, condition="day", settings=Settings(case="glare")),
+        lambda: open_scenes(2, 0, condition="night", settings=Settings(hour=12)),
+    ],
+)
+def test_settings_outside_their_range_are_named(call):
+    with pytest.raises(UserError, match=r"hot|auto|ghost|25|-1|99|moon|999|person 77|hour 12|glare"):
+        call()

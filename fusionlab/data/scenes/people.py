@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusionlab.data.scene_plan import Person
-from fusionlab.data.scene_view import Sprite, unit, within
-from fusionlab.data.textures import Array, floats, noise, ramp
+from fusionlab.data.scenes.canvas import Sprite
+from fusionlab.data.scenes.plan import Person
+from fusionlab.data.scenes.textures import Array, capsules, floats, noise, ramp
 
 Point = tuple[float, float]
 Colour = tuple[float, float, float]
@@ -180,50 +180,53 @@ def _wear(p: Person, cloth: float, side: bool) -> list[Limb]:
     return []
 
 
+def _bones(limbs: list[Limb]) -> tuple[Array, Array]:
+    return floats([(*limb.a, *limb.b) for limb in limbs]), floats([(limb.ra, limb.rb) for limb in limbs])
+
+
 def silhouette(
     limbs: list[Limb], height: float, build: float, x: Array, y: Array, soft: Array | float
 ) -> Array:
     """Share covered at points (x, y) in metres on the body's plane, edges softened over `soft` metres."""
-    nearest = np.full(np.broadcast_shapes(np.shape(x), np.shape(y)), 1e3, np.float32)
-    for limb in limbs:
-        nearest = np.minimum(nearest, _distance(limb, x / (height * build), y / height)[0])
+    u, v = (x * np.float32(1 / (height * build))).ravel(), (y * np.float32(1 / height)).ravel()
+    nearest = capsules(u, v, *_bones(limbs))[0].min(0).reshape(x.shape)
     return np.clip(0.5 - nearest * height / np.maximum(soft, 1e-3), 0, 1)
 
 
-def _distance(limb: Limb, x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """Signed distance to a limb, and the offset from its axis in shares of its radius."""
-    ax, ay = limb.a
-    bx, by = limb.b[0] - ax, limb.b[1] - ay
-    px, py = x - np.float32(ax), y - np.float32(ay)
-    along = np.clip((px * bx + py * by) / (bx * bx + by * by + 1e-9), 0, 1)
-    qx, qy = px - along * bx, py - along * by
-    radius = limb.ra + (limb.rb - limb.ra) * along
-    return np.hypot(qx, qy) - radius, qx / radius, qy / radius
-
-
 def draw_person(person: Person, limbs: list[Limb], x: Array, y: Array, pixel: float) -> Sprite:
-    """A person at points (x right of the feet's middle, y up, metres) for pixels of `pixel` metres."""
+    """A person at points (x right of the feet's middle, y up, metres) for pixels of `pixel` metres.
+
+    All limbs are shaded at once and laid over each other by weights, each less what covers it.
+    """
     h = person.height
-    u, v = x / np.float32(h * person.build), y / np.float32(h)
     sprite = Sprite.empty(x.shape)
+    distance, qx, qy = capsules(
+        (x / np.float32(h * person.build)).ravel(), (y / np.float32(h)).ravel(), *_bones(limbs)
+    )
+    at = np.flatnonzero(distance.min(0) < 0.5 * pixel / h)
+    x, y = x.ravel()[at], y.ravel()[at]
+    alpha = np.clip(0.5 - distance[:, at] * np.float32(h / pixel), 0, 1)
+    through = np.cumprod((1 - alpha)[::-1], 0)[::-1]  # of each limb and all before it
+    weight, total = alpha, 1 - through[0]
+    weight[:-1] *= through[1:]
+    weight /= np.maximum(total, 1e-6)
+
     fold = noise("stain", x, y, 0.05, pixel, person.salt % 911)
-    for limb in limbs:
-        margin = max(limb.ra, limb.rb) + 1.5 * pixel / h
-        (ax, ay), (bx, by) = limb.a, limb.b
-        part = within(
-            u, v, min(ax, bx) - margin, max(ax, bx) + margin, min(ay, by) - margin, max(ay, by) + margin
-        )
-        distance, qx, qy = _distance(limb, u[part], v[part])
-        alpha = np.clip(0.5 - distance * (h / pixel), 0, 1).astype(np.float32)
-        if not alpha.any():
-            continue
-        qx, qy = np.clip(qx, -1, 1), np.clip(qy, -1, 1)
-        deep = np.sqrt(np.maximum(1 - qx * qx - 0.2 * qy * qy, 0.05))
-        normal = unit(qx + 0.10 * fold[part], 0.4 * qy + 0.12, -deep)
-        rim = 0.70 + 0.30 * deep  # parts dim towards their edges, so overlapping limbs stay apart
-        tone = limb.shade * rim * np.clip(1 + 0.14 * fold[part], 0.5, 1.5)
-        albedo = tone[..., None] * floats(limb.colour)
-        heat = limb.heat * (0.74 + 0.26 * deep) * (1 + 0.09 * fold[part])
-        sprite.crop(part).add(alpha, albedo, heat.astype(np.float32), normal.astype(np.float32))
-    sprite.albedo *= (0.72 + 0.28 * ramp(y, 0.0, 0.5))[..., None]
+    qx, qy = np.clip(qx[:, at], -1, 1), np.clip(qy[:, at], -1, 1)
+    deep = np.sqrt(np.maximum(1 - qx * qx - 0.2 * qy * qy, 0.05))
+    qx += 0.10 * fold
+    qy = 0.4 * qy + 0.12
+    lean = weight / np.sqrt(qx * qx + qy * qy + deep * deep)
+    normal = np.stack([(lean * qx).sum(0), (lean * qy).sum(0), -(lean * deep).sum(0)])
+    warm = ((0.74 + 0.26 * deep) * weight * floats([[limb.heat] for limb in limbs])).sum(0)
+    # Parts dim towards their edges, so overlapping limbs stay apart.
+    tone = (0.70 + 0.30 * deep) * weight * floats([[limb.shade] for limb in limbs])
+    albedo = (floats([limb.colour for limb in limbs]).T @ tone) * np.clip(1 + 0.14 * fold, 0.5, 1.5)
+    if person.wear == "leaves":
+        leaf = noise("leaf", x, y, 0.05, pixel, person.salt % 907)
+        albedo *= np.clip(0.9 + 0.7 * leaf, 0.15, 2.5)
+    sprite.alpha.ravel()[at] = total
+    sprite.albedo.reshape(3, -1)[:, at] = albedo * (0.72 + 0.28 * ramp(y, 0.0, 0.5))
+    sprite.heat.ravel()[at] = warm * (1 + 0.09 * fold)
+    sprite.normal.reshape(3, -1)[:, at] = normal
     return sprite

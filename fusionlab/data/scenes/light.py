@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fusionlab.data.textures import Array, floats, ramp
+from fusionlab.data.scenes.textures import Array, floats, ramp, rgb
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Caster:
 def lamp_light(
     lamp: Lamp, x: Array | float, y: Array | float, z: Array | float, normal: Array | None
 ) -> Array:
-    """Share of a lamp's colour that arrives at points with a normal (..., 3); None is level ground."""
+    """Share of a lamp's colour that arrives at points with a normal (3, n); None is level ground."""
     lx, ly, lz = lamp.position
     vx, vy, vz = lx - x, ly - y, lz - z
     square = vx * vx + vy * vy + vz * vz + 0.05
@@ -79,7 +79,7 @@ def lamp_light(
     if normal is None:
         facing = np.maximum(down, 0)
     else:
-        facing = (normal[..., 0] * vx + normal[..., 1] * vy + normal[..., 2] * vz) * inverse
+        facing = (normal[0] * vx + normal[1] * vy + normal[2] * vz) * inverse
         facing = np.maximum(0.75 * facing + 0.25, 0)  # wrapped: light also scatters around limbs and leaves
     return facing * ramp(down, lamp.spread - 0.15, lamp.spread + 0.35) / square
 
@@ -87,7 +87,7 @@ def lamp_light(
 def beam_light(
     beam: Beam, x: Array | float, y: Array | float, z: Array | float, normal: Array | None
 ) -> Array:
-    """Share of a headlight's colour that arrives at points with a normal (..., 3); None is level ground."""
+    """Share of a headlight's colour that arrives at points with a normal (3, n); None is level ground."""
     bx, by, bz = beam.position
     vx, vy, vz = floats(x - bx), floats(y - by), floats(z - bz)
     ahead = vx * beam.heading[0] + vz * beam.heading[1]
@@ -98,7 +98,7 @@ def beam_light(
     if normal is None:
         facing = np.minimum(by / distance, 1)
     else:
-        facing = -(normal[..., 0] * beam.heading[0] + normal[..., 2] * beam.heading[1])
+        facing = -(normal[0] * beam.heading[0] + normal[2] * beam.heading[1])
         facing = np.maximum(0.8 * facing + 0.2, 0)
     return cone * facing / (distance * distance + 4)
 
@@ -106,18 +106,18 @@ def beam_light(
 def irradiance(
     light: Light, x: Array | float, y: Array, z: Array | float, normal: Array, sunlit: Array | float
 ) -> Array:
-    """Irradiance (..., 3) at points (x, y, z) of a surface; `sunlit` is 1 where the sun is not hidden."""
-    up = 0.5 + 0.5 * normal[..., 1:2]
-    total = light.sky * up + light.bounce * (1 - up)
+    """Irradiance (3, n) at n points (x, y, z) of surfaces with normals (3, n); `sunlit` is 1 in full sun."""
+    up = 0.5 + 0.5 * normal[1]
+    total = rgb(light.sky - light.bounce) * up
+    total += rgb(light.bounce)
     if light.sun.any():
         sx, sy, sz = light.towards.tolist()
-        facing = normal[..., 0] * sx + normal[..., 1] * sy + normal[..., 2] * sz
-        facing = np.maximum(0.85 * facing + 0.15, 0) * sunlit
-        total = total + facing[..., None] * light.sun
+        facing = normal[0] * sx + normal[1] * sy + normal[2] * sz
+        total += rgb(light.sun) * (np.maximum(0.85 * facing + 0.15, 0) * sunlit)
     for lamp in light.lamps:
-        total = total + lamp_light(lamp, x, y, z, normal)[..., None] * lamp.colour
+        total += rgb(lamp.colour) * lamp_light(lamp, x, y, z, normal)
     for beam in light.beams:
-        total = total + beam_light(beam, x, y, z, normal)[..., None] * beam.colour
+        total += rgb(beam.colour) * beam_light(beam, x, y, z, normal)
     return total
 
 

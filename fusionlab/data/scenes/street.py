@@ -1,10 +1,12 @@
 """What does not move: sky, far horizon, ground with its marks and shadows, and the fronts of buildings."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from fusionlab.data.scene_light import (
+from fusionlab.data.scenes.canvas import Canvas
+from fusionlab.data.scenes.light import (
     Caster,
     beam_light,
     lamp_light,
@@ -12,10 +14,9 @@ from fusionlab.data.scene_light import (
     shadow_corners,
     sun_shadow,
 )
-from fusionlab.data.scene_plan import Plan
-from fusionlab.data.scene_view import Canvas
-from fusionlab.data.scene_weather import Weather
-from fusionlab.data.textures import Array, chance, floats, noise, overlap, ramp, stripes
+from fusionlab.data.scenes.plan import Plan
+from fusionlab.data.scenes.textures import Array, chance, floats, noise, overlap, ramp, rgb, stripes
+from fusionlab.data.scenes.weather import Weather
 
 FAR = 400.0
 
@@ -26,16 +27,17 @@ def paint_sky(canvas: Canvas, plan: Plan, weather: Weather) -> None:
     region = (slice(0, rows), slice(0, canvas.columns))
     up = np.maximum(canvas.dy[:rows, None], 0.004)
     height = np.broadcast_to(1 - np.exp(-4.5 * up), (rows, canvas.columns))
-    radiance = weather.skyline + height[..., None] * (weather.zenith - weather.skyline)
+    skyline, zenith = weather.skyline[:, None, None], weather.zenith[:, None, None]
+    radiance = skyline + height * (zenith - skyline)
     u, v = canvas.dx[None, :] / (up + 0.06), 1 / (up + 0.06) + 0 * canvas.dx[None, :]
     texture = noise("cloud", u, v, 0.035, canvas.pixel / up.clip(0.05), shift=plan.salt % 997)
     cover = ramp(texture, 1.0 - 2.2 * weather.clouds, 2.2 - 2.2 * weather.clouds) * ramp(up, 0.0, 0.05)
     if weather.sunglow.any():
         side = canvas.dx[None, :] - weather.light.towards[0]
-        radiance = radiance + np.exp(-(side**2 * 1.2) - up * 5.0)[..., None] * weather.sunglow
-    white = (weather.skyline * 0.55 + radiance.mean((0, 1)) * 0.55) * np.float32(1.05)
+        radiance = radiance + np.exp(-(side**2 * 1.2) - up * 5.0) * weather.sunglow[:, None, None]
+    white = (skyline * 0.55 + radiance.mean((1, 2), keepdims=True) * 0.55) * np.float32(1.05)
     shade = 1.0 + 0.10 * texture
-    radiance = radiance + (0.85 * cover)[..., None] * (white * shade[..., None] - radiance)
+    radiance = radiance + (0.85 * cover) * (white * shade - radiance)
     heat = weather.heat["skyline"] + height * (weather.heat["zenith"] - weather.heat["skyline"])
     heat = heat + 0.06 * cover * (1 + 0.4 * texture)
     alpha = np.ones((rows, canvas.columns), np.float32)
@@ -57,42 +59,67 @@ def paint_horizon(canvas: Canvas, plan: Plan, weather: Weather) -> None:
     top = np.where(is_tower, tower, np.maximum(top, 2))
     alpha = overlap(y, -3.0, top, z * canvas.pixel)
     mottle = noise("leaf", x, y, 0.7, z * canvas.pixel, shift=5.0)
-    albedo = np.where(is_tower[..., None], floats([0.24, 0.24, 0.25]), floats([0.05, 0.075, 0.035]))
-    albedo = albedo * np.clip(1 + 0.3 * mottle, 0.3, 2)[..., None]
+    albedo = np.where(
+        is_tower, floats([0.24, 0.24, 0.25])[:, None, None], floats([0.05, 0.075, 0.035])[:, None, None]
+    )
+    albedo = albedo * np.clip(1 + 0.3 * mottle, 0.3, 2)
     panes = stripes(x, 3.0, 1.6, z * canvas.pixel) * stripes(y, 3.2, 1.7, z * canvas.pixel) * is_tower
     lit = (chance(np.floor(x / 3), np.floor(y / 3.2), plan.salt) < 0.25) * panes
-    radiance = albedo * (0.7 * weather.light.sky + 0.35 * weather.light.sun)
+    radiance = albedo * (0.7 * weather.light.sky + 0.35 * weather.light.sun)[:, None, None]
     if weather.lamps_on:
-        radiance = radiance + (lit * weather.windows * 0.5)[..., None] * floats([1.0, 0.8, 0.5])
+        radiance = radiance + (lit * weather.windows * 0.5) * floats([1.0, 0.8, 0.5])[:, None, None]
     heat = np.where(is_tower, weather.heat["wall"], weather.heat["leaf"]) * 0.9 + 0.02 * mottle
     canvas.paint(region, alpha, radiance.astype(np.float32), heat.astype(np.float32), z)
 
 
 def paint_ground(
-    canvas: Canvas, plan: Plan, weather: Weather, casters: list[Caster], contact: list[Caster]
+    canvas: Canvas, plan: Plan, weather: Weather, casters: list[Caster], contact: list[Caster], hidden: Array
 ) -> None:
     """Road, marks, kerbs, sidewalks and what lies beyond, lit and in shade.
 
     `casters` throw shadow from sun and lamps; `contact` darken the ground right beneath them in any light.
+    In each column the rows down to `hidden` are not drawn, because something is painted over them.
     """
     first = int(np.ceil(canvas.camera.horizon * canvas.rows + 0.3))
-    region = (slice(first, canvas.rows), slice(0, canvas.columns))
-    if first >= canvas.rows:
+    row, column = np.nonzero(np.arange(first, canvas.rows)[:, None] > hidden - 2)
+    if not row.size:
         return
-    z = (-canvas.camera.height / canvas.dy[first:])[:, None]
-    z = np.broadcast_to(np.minimum(z, FAR), (canvas.rows - first, canvas.columns))
-    x = canvas.dx[None, :] * z
-    albedo, heat, gloss = _ground_cover(canvas, plan, weather, x, z)
-    light, heat_shade = _ground_light(canvas, plan, weather, casters, contact, x, z, first, gloss)
-    radiance = albedo * light[0] + light[1]
-    heat = heat * heat_shade
-    canvas.paint(region, np.ones_like(z), radiance.astype(np.float32), heat.astype(np.float32), z)
+    number = np.full((canvas.rows - first, canvas.columns), -1)
+    number[row, column] = np.arange(row.size)
+    z = np.minimum(-canvas.camera.height / canvas.dy[first + row], np.float32(FAR))
+    ground = Ground(canvas, canvas.dx[column] * z, z, number, first)
+    albedo, heat, gloss = _ground_cover(canvas, plan, weather, ground.x, z)
+    light, heat_shade = _ground_light(ground, plan, weather, casters, contact, gloss)
+    albedo *= light[0]
+    albedo += light[1]
+    canvas.paint((first + row, column), np.ones_like(z), albedo, heat * heat_shade, z)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The n pixels of ground that are drawn: x and z (n), and their numbers in the rows from `first` on."""
+
+    canvas: Canvas
+    x: Array
+    z: Array
+    number: Array  # (rows, columns), -1 where hidden
+    first: int
+
+    def around(self, corners: Array) -> Array:
+        """Numbers of the pixels in the picture's box around ground points (m, 2) in (x, z)."""
+        canvas, z = self.canvas, np.maximum(corners[:, 1], 0.8)
+        column = corners[:, 0] / z / canvas.pixel + canvas.columns / 2
+        row = canvas.camera.horizon * canvas.rows + canvas.camera.height / z / canvas.pixel - self.first
+        r0, c0 = max(int(row.min() - 2), 0), max(int(column.min() - 2), 0)
+        r1, c1 = max(int(row.max() + 3), 0), max(int(column.max() + 3), 0)
+        part = self.number[r0:r1, c0:c1].ravel()
+        return part[part >= 0]
 
 
 def _ground_cover(
     canvas: Canvas, plan: Plan, weather: Weather, x: Array, z: Array
 ) -> tuple[Array, Array, Array]:
-    """Albedo (h, w, 3), infrared radiance (h, w) and gloss (h, w) of the ground at points (x, z)."""
+    """Albedo (3, n), infrared radiance (n) and gloss (n) of the ground at points (x, z)."""
     street = plan.street
     cos, sin = math.cos(street.yaw), math.sin(street.yaw)
     s, w = sin * x + cos * z, cos * x - sin * z + street.offset
@@ -115,7 +142,7 @@ def _ground_cover(
     crack = np.exp(-((noise("stain", s, w, 0.22, size, shift + 37) / 0.045) ** 2)) * ramp(wide, 0.05, 0.015)
     tone = 0.125 * (1 + 0.16 * stain + 0.13 * broad + 0.20 * grit + 0.10 * tyre - 0.18 * oil - 0.22 * patch)
     tone = tone * (1 - 0.35 * crack * (broad > 0.1))
-    road = np.maximum(tone, 0.02)[..., None] * floats([1.0, 0.99, 0.96])
+    road = np.maximum(tone, 0.02) * rgb([1.0, 0.99, 0.96])
     road_heat = weather.heat["road"] * (
         1 + 0.045 * broad + 0.03 * stain + 0.02 * grit + 0.08 * tyre + 0.05 * oil - 0.09 * patch
     )
@@ -126,37 +153,35 @@ def _ground_cover(
     each = chance(np.floor(s / slab), np.floor(w / slab), plan.salt) - 0.5
     each = each * ramp(size, 0.8, 0.2)
     tone = (0.27 + 0.06 * (plan.salt % 3)) * (1 + 0.22 * each + 0.13 * stain + 0.10 * grit + 0.07 * broad)
-    paving = np.maximum(tone * (1 - 0.55 * joint), 0.03)[..., None] * floats([1.0, 0.96, 0.89])
+    paving = np.maximum(tone * (1 - 0.55 * joint), 0.03) * rgb([1.0, 0.96, 0.89])
     walk_heat = weather.heat["walk"] * (1 + 0.05 * broad + 0.015 * grit + 0.10 * each - 0.10 * joint)
 
     # Grass beyond the sidewalk where there is no building line.
     blade = noise("leaf", s, w, 0.03, size, shift)
-    open_ground = np.where(w < 0, street.parks[0], street.parks[1])[..., None]
-    turf = np.clip(1 + 0.28 * blade + 0.25 * broad + 0.2 * stain, 0.2, 2.2)[..., None] * floats(
-        [0.075, 0.105, 0.03]
-    )
+    open_ground = np.where(w < 0, street.parks[0], street.parks[1])
+    turf = np.clip(1 + 0.28 * blade + 0.25 * broad + 0.2 * stain, 0.2, 2.2) * rgb([0.075, 0.105, 0.03])
     grass_heat = weather.heat["grass"] * (1 + 0.12 * broad + 0.10 * blade)
 
-    yard = paving * floats([0.80, 0.79, 0.78])
-    turf, grass_heat = np.where(open_ground, turf, yard), np.where(open_ground[..., 0], grass_heat, walk_heat)
+    yard = paving * rgb([0.80, 0.79, 0.78])
+    turf, grass_heat = np.where(open_ground, turf, yard), np.where(open_ground, grass_heat, walk_heat)
     marks, zebra = _marks(plan, s, w, fs, fw)
     wear = np.clip(0.80 + 0.28 * stain + 0.15 * grit, 0.15, 0.95) * marks
-    yellow = (overlap(side, 0.0, 0.4, fw) * (1 - zebra) * street.double)[..., None]
-    colour = floats([0.62, 0.62, 0.58]) * (1 - yellow) + floats([0.62, 0.44, 0.10]) * yellow
-    road = road + wear[..., None] * (colour - road)
+    yellow = overlap(side, 0.0, 0.4, fw) * (1 - zebra) * street.double
+    colour = rgb([0.62, 0.62, 0.58]) * (1 - yellow) + rgb([0.62, 0.44, 0.10]) * yellow
+    road = road + wear * (colour - road)
     road_heat = road_heat * (1 - 0.06 * wear)
 
     kerb = overlap(side, street.half, street.half + 0.16, fw)
     gutter = overlap(side, street.half - 0.22, street.half, fw)
     on_walk = overlap(side, street.half + 0.16, street.half + street.walk, fw)
     beyond = overlap(side, street.half + street.walk, 1e4, fw)
-    albedo = road * (1 - 0.30 * gutter)[..., None]
+    albedo = road * (1 - 0.30 * gutter)
     heat = road_heat * (1 + 0.03 * gutter)
     for cover, surface, warmth in ((on_walk, paving, walk_heat), (beyond, turf, grass_heat)):
-        albedo = albedo + cover[..., None] * (surface - albedo)
+        albedo = albedo + cover * (surface - albedo)
         heat = heat + cover * (warmth - heat)
-    stone = np.clip(0.40 + 0.04 * grit + 0.03 * stain, 0.1, 1)[..., None] * floats([1.0, 0.98, 0.94])
-    albedo = albedo + (kerb * (1 - 0.5 * stripes(s, 1.0, 0.02, fs)))[..., None] * (stone - albedo)
+    stone = np.clip(0.40 + 0.04 * grit + 0.03 * stain, 0.1, 1) * rgb([1.0, 0.98, 0.94])
+    albedo = albedo + (kerb * (1 - 0.5 * stripes(s, 1.0, 0.02, fs))) * (stone - albedo)
     heat = heat + kerb * (weather.heat["walk"] * 1.06 - heat)
     puddle = ramp(broad + 0.5 * stain, 1.3 - 1.6 * street.wet, 2.0 - 1.6 * street.wet) * (side < street.half)
     wet = (
@@ -166,7 +191,7 @@ def _ground_cover(
         * (1 - beyond)
         * (1 - 0.5 * on_walk)
     )
-    return albedo * (1 - 0.45 * wet)[..., None], heat * (1 - 0.06 * wet), wet
+    return albedo * (1 - 0.45 * wet), heat * (1 - 0.06 * wet), wet
 
 
 def _marks(plan: Plan, s: Array, w: Array, fs: Array, fw: Array) -> tuple[Array, Array]:
@@ -190,57 +215,46 @@ def _marks(plan: Plan, s: Array, w: Array, fs: Array, fw: Array) -> tuple[Array,
 
 
 def _ground_light(
-    canvas: Canvas,
-    plan: Plan,
-    weather: Weather,
-    casters: list[Caster],
-    contact: list[Caster],
-    x: Array,
-    z: Array,
-    first: int,
-    gloss: Array,
+    ground: Ground, plan: Plan, weather: Weather, casters: list[Caster], contact: list[Caster], gloss: Array
 ) -> tuple[tuple[Array, Array], Array]:
-    """Irradiance and mirrored light (h, w, 3), and the factor by which shade cools the ground (h, w)."""
+    """Irradiance and mirrored light (3, n), and the factor by which shade cools the ground (n)."""
     light, wet = weather.light, plan.street.wet > 0.12
+    canvas, x, z = ground.canvas, ground.x, ground.z
     open_sky = np.ones_like(z)
     for caster in contact:
         corners = np.array([[caster.x, caster.z]]) + np.array([[-1, -1], [1, 1]]) * caster.reach
-        window = _footprint(canvas, corners, first)
-        if window is not None:
-            open_sky[window] *= 1 - caster.cover(x[window] - caster.x, z[window] - caster.z, 0.0)
-    total = open_sky[..., None] * light.sky
-    mirrored = (
-        gloss[..., None]
-        * 0.10
-        * weather.skyline
-        * (1 - np.minimum(1, canvas.camera.height * 2.5 / z))[..., None]
-    )
+        at = ground.around(corners)
+        if at.size:
+            open_sky[at] *= 1 - caster.cover(x[at] - np.float32(caster.x), z[at] - np.float32(caster.z), 0.0)
+    total = open_sky * rgb(light.sky)
+    low = gloss * np.float32(0.10) * (1 - np.minimum(1, np.float32(canvas.camera.height * 2.5) / z))
+    mirrored = low * rgb(weather.skyline)
     cool = 0.8 + 0.2 * open_sky
     if light.sun.any():
         lit = 1 - building_shade(plan, weather, x, 0.0, z)
         for caster in casters:
-            window = _footprint(canvas, shadow_corners(caster, light.towards, True), first)
-            if window is not None:
-                lit[window] *= 1 - sun_shadow(caster, light, x[window], z[window])
-        total = total + (lit * open_sky * light.towards[1])[..., None] * light.sun
-        cool = cool * (0.72 + 0.28 * lit)
+            at = ground.around(shadow_corners(caster, light.towards, True))
+            if at.size:
+                lit[at] *= 1 - sun_shadow(caster, light, x[at], z[at])
+        total += (lit * open_sky * light.towards[1]) * rgb(light.sun)
+        cool *= 0.72 + 0.28 * lit
     for lamp in light.lamps:
         share = lamp_light(lamp, x, 0.0, z, None)
         place = floats(lamp.position)
         for caster in casters:
-            if np.hypot(caster.x - place[0], caster.z - place[2]) < 11:
-                window = _footprint(canvas, shadow_corners(caster, place, False), first)
-                if window is not None:
-                    share[window] *= 1 - 0.9 * lamp_shadow(caster, lamp, x[window], z[window])
-        total = total + (share * open_sky)[..., None] * lamp.colour
+            if math.hypot(caster.x - place[0], caster.z - place[2]) < 11:
+                at = ground.around(shadow_corners(caster, place, False))
+                if at.size:
+                    share[at] *= 1 - np.float32(0.9) * lamp_shadow(caster, lamp, x[at], z[at])
+        total += (share * open_sky) * rgb(lamp.colour)
         if wet and lamp.spread > 0:
-            mirrored = mirrored + (gloss * _glint(canvas, place, x, z))[..., None] * lamp.colour
+            mirrored += (gloss * _glint(canvas, place, x, z)) * rgb(lamp.colour)
     for beam in light.beams:
-        total = total + (beam_light(beam, x, 0.0, z, None) * open_sky)[..., None] * beam.colour
+        total += (beam_light(beam, x, 0.0, z, None) * open_sky) * rgb(beam.colour)
         facing = max(0.0, -beam.heading[1]) ** 2
         if wet and facing > 0.1:
             glint = _glint(canvas, floats(beam.position), x, z)
-            mirrored = mirrored + (facing * 0.6 * gloss * glint)[..., None] * beam.colour
+            mirrored += (np.float32(facing * 0.6) * gloss * glint) * rgb(beam.colour)
     return (total, mirrored), cool
 
 
@@ -252,16 +266,6 @@ def _glint(canvas: Canvas, place: Array, x: Array, z: Array) -> Array:
     hx, hy, hz = lx * ll - x * ee, ly * ll + canvas.camera.height * ee, lz * ll - z * ee
     tilt = (hx * hx + 0.25 * hz * hz) / np.maximum(hy * hy, 1e-6)
     return 0.012 * np.exp(-tilt / 0.02)
-
-
-def _footprint(canvas: Canvas, corners: Array, first: int) -> tuple[slice, slice] | None:
-    """Ground pixels (rows counted from `first`) around corners (n, 2) in (x, z)."""
-    z = np.maximum(corners[:, 1], 0.8)
-    column = corners[:, 0] / z / canvas.pixel + canvas.columns / 2
-    row = canvas.camera.horizon * canvas.rows + canvas.camera.height / z / canvas.pixel - first
-    r0, r1 = int(max(row.min() - 2, 0)), int(min(row.max() + 3, canvas.rows - first))
-    c0, c1 = int(max(column.min() - 2, 0)), int(min(column.max() + 3, canvas.columns))
-    return (slice(r0, r1), slice(c0, c1)) if r0 < r1 and c0 < c1 else None
 
 
 def building_shade(

@@ -3,11 +3,13 @@
 Camera frame in metres: x to the right, y up from the ground, z forward; the camera stands at (0, height, 0).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from fusionlab.data.textures import Array
+from fusionlab.data.scenes.textures import Array, floats
+
+FAR = 1500.0  # metres; what is farther, such as the sky, is taken to be there
 
 
 @dataclass(frozen=True)
@@ -18,10 +20,15 @@ class Camera:
     focal: float
     horizon: float
 
+    def widened(self, rows: int, margin: int) -> "Camera":
+        """The camera whose picture shows `margin` more pixels on every side of one with so many rows."""
+        tall = rows + 2 * margin
+        return Camera(self.height, self.focal * rows / tall, (self.horizon * rows + margin) / tall)
+
 
 @dataclass
 class Sprite:
-    """What an object looks like before light falls on it: arrays (h, w), colours (h, w, 3).
+    """What an object looks like before light falls on it: arrays (h, w), colours (3, h, w).
 
     `normal` points out of the surface in the camera frame (negative z: towards the camera), `glow` is light
     the object gives off itself, `heat` its infrared radiance.
@@ -35,32 +42,31 @@ class Sprite:
 
     @classmethod
     def empty(cls, shape: tuple[int, ...]) -> "Sprite":
-        normal = np.zeros((*shape, 3), np.float32)
-        normal[..., 2] = -1
+        normal = np.zeros((3, *shape), np.float32)
+        normal[2] = -1
         zeros = np.zeros(shape, np.float32)
-        return cls(zeros, np.zeros((*shape, 3), np.float32), zeros.copy(), normal)
+        return cls(zeros, np.zeros_like(normal), zeros.copy(), normal)
 
-    def crop(self, region: tuple[slice, slice]) -> "Sprite":
-        """The same sprite seen through a window: adding to it adds to the whole."""
-        return Sprite(self.alpha[region], self.albedo[region], self.heat[region], self.normal[region])
+    def crop(self, region: tuple[slice, slice] | tuple[Array, ...]) -> "Sprite":
+        """The same sprite seen through a window (adding to it adds to the whole), or a copy of pixels."""
+        return Sprite(self.alpha[region], self.albedo[:, *region], self.heat[region], self.normal[:, *region])
 
     def add(self, alpha: Array, albedo: Array, heat: Array | float, normal: Array | None = None) -> None:
         """Lays one part over what is there ("over" of Porter and Duff, colours not premultiplied)."""
         total = alpha + self.alpha * (1 - alpha)
         share = alpha / np.maximum(total, 1e-6)
-        self.albedo += share[..., None] * (albedo - self.albedo)
+        self.albedo += share * (albedo - self.albedo)
         self.heat += share * (heat - self.heat)
         if normal is not None:
-            self.normal += share[..., None] * (normal - self.normal)
+            self.normal += share * (normal - self.normal)
         self.alpha[...] = total
 
 
 def unit(x: Array, y: Array, z: Array) -> Array:
-    """Vectors (h, w, 3) of length 1 along (x, y, z)."""
-    length = 1 / np.sqrt(x * x + y * y + z * z)
-    out = np.empty((*length.shape, 3), np.float32)
-    out[..., 0], out[..., 1], out[..., 2] = x * length, y * length, z * length
-    return out
+    """Vectors (3, ...) of length 1 along (x, y, z)."""
+    vector = np.stack([x, y, z])
+    vector /= np.sqrt(x * x + y * y + z * z)
+    return vector
 
 
 def within(x: Array, y: Array, left: float, right: float, bottom: float, top: float) -> tuple[slice, slice]:
@@ -70,31 +76,32 @@ def within(x: Array, y: Array, left: float, right: float, bottom: float, top: fl
     return slice(int(r0), int(r1)), slice(int(c0), int(c1))
 
 
-@dataclass
 class Canvas:
-    """Visible radiance (H, W, 3) and infrared radiance (H, W), both linear; inverse depth; labels; owners."""
+    """Visible radiance (3, H, W) and infrared radiance (H, W), both linear; inverse depth; owners (H, W)."""
 
-    camera: Camera
-    rows: int
-    columns: int
-    radiance: Array = field(init=False)
-    heat: Array = field(init=False)
-    nearness: Array = field(init=False)
-    labels: np.ndarray = field(init=False)
-    owner: np.ndarray = field(init=False)
+    def __init__(self, camera: Camera, rows: int, columns: int) -> None:
+        self.camera, self.rows, self.columns = camera, rows, columns
+        self.layers = np.zeros((5, rows, columns), np.float32)
+        self.owner = np.zeros((rows, columns), np.int32)
+        self.pixel = 1 / (camera.focal * rows)  # metres a pixel at a distance of one metre
+        self.dx = floats((np.arange(columns) + 0.5 - columns / 2) * self.pixel)
+        self.dy = floats((camera.horizon * rows - np.arange(rows) - 0.5) * self.pixel)
 
-    def __post_init__(self) -> None:
-        shape = (self.rows, self.columns)
-        self.radiance = np.zeros((*shape, 3), np.float32)
-        self.heat = np.zeros(shape, np.float32)
-        self.nearness = np.zeros(shape, np.float32)
-        self.labels = np.zeros(shape, np.int64)
-        self.owner = np.zeros(shape, np.int32)
-        self.pixel = 1 / (self.camera.focal * self.rows)  # metres a pixel at a distance of one metre
-        self.dx = ((np.arange(self.columns) + 0.5 - self.columns / 2) * self.pixel).astype(np.float32)
-        self.dy = ((self.camera.horizon * self.rows - np.arange(self.rows) - 0.5) * self.pixel).astype(
-            np.float32
-        )
+    @property
+    def radiance(self) -> Array:
+        return self.layers[:3]
+
+    @property
+    def heat(self) -> Array:
+        return self.layers[3]
+
+    @property
+    def nearness(self) -> Array:
+        return self.layers[4]
+
+    def depth(self) -> Array:
+        """Distance along the view in metres (H, W), at most FAR."""
+        return 1 / np.maximum(self.nearness, np.float32(1 / FAR))
 
     def window(
         self, left: float, right: float, bottom: float, top: float, z: float
@@ -116,19 +123,17 @@ class Canvas:
         return np.broadcast_to(across, shape), np.broadcast_to(up[:, None], shape)
 
     def paint(
-        self,
-        region: tuple[slice, slice],
-        alpha: Array,
-        radiance: Array,
-        heat: Array | float,
-        z: Array | float,
-        label: int = 0,
-        owner: int = 0,
-    ) -> None:
-        """Lays a layer over a region; pixels it covers by half or more take its label and owner."""
-        self.radiance[region] += alpha[..., None] * (radiance - self.radiance[region])
-        self.heat[region] += alpha * (heat - self.heat[region])
-        self.nearness[region] += alpha * (np.float32(1) / z - self.nearness[region])
-        solid = alpha >= 0.5
-        self.labels[region][solid] = label
-        self.owner[region][solid] = owner
+        self, region: tuple[slice, slice] | tuple[Array, Array], alpha: Array, radiance: Array,
+        heat: Array | float, z: Array | float, owner: int = 0,
+    ) -> None:  # fmt: skip
+        """Lays a layer over a region (slices or pixel numbers); what it half covers is its own."""
+        new = np.empty((5, *alpha.shape), np.float32)
+        new[:3], new[3], new[4] = radiance, heat, np.float32(1) / z
+        old = self.layers[:, *region]
+        new -= old
+        new *= alpha
+        new += old
+        self.layers[:, *region] = new
+        below = self.owner[region]
+        if owner or below.any():
+            self.owner[region] = np.where(alpha >= 0.5, owner, below)

@@ -5,34 +5,37 @@ from functools import partial
 
 import numpy as np
 
-from fusionlab.data import scene_cars, scene_figures, scene_objects
-from fusionlab.data.scene_buildings import paint_buildings
-from fusionlab.data.scene_figures import Limb
-from fusionlab.data.scene_light import Caster, Cover, irradiance
-from fusionlab.data.scene_plan import Car, Person, Plan, Post, Tree
-from fusionlab.data.scene_street import building_shade, paint_ground, paint_horizon, paint_sky
-from fusionlab.data.scene_view import Canvas, Sprite
-from fusionlab.data.scene_weather import Weather
-from fusionlab.data.textures import Array, floats
+from fusionlab.data.scenes import cars, objects, people
+from fusionlab.data.scenes.buildings import feet, find_walls, paint_walls
+from fusionlab.data.scenes.canvas import Canvas, Sprite
+from fusionlab.data.scenes.light import Caster, Cover, irradiance
+from fusionlab.data.scenes.people import Limb
+from fusionlab.data.scenes.plan import Car, Person, Plan, Post, Tree
+from fusionlab.data.scenes.street import building_shade, paint_ground, paint_horizon, paint_sky
+from fusionlab.data.scenes.textures import Array, floats
+from fusionlab.data.scenes.weather import Weather
 
-CAR, PERSON, CONE = 1, 2, 7
 NEAREST = 1.5  # metres; what stands closer to the camera is left out
 RAYS = 2  # rays a pixel along each side for cars
 
 
 def paint_scene(canvas: Canvas, plan: Plan, weather: Weather) -> None:
     """Draws everything on the canvas; cars, people and cones own their pixels by number, from 1."""
-    people = [(p, scene_figures.pose(p, weather.heat["skin"], weather.heat["cloth"])) for p in plan.people]
+    figures = []
+    for k, person in enumerate(plan.people):
+        heat = weather.heat_of(f"person {k}")
+        figures.append((person, people.pose(person, heat["skin"], heat["cloth"])))
     paint_sky(canvas, plan, weather)
     paint_horizon(canvas, plan, weather)
-    paint_ground(canvas, plan, weather, *_casters(plan, people))
-    paint_buildings(canvas, plan, weather)
+    walls = find_walls(canvas, plan)
+    paint_ground(canvas, plan, weather, *_casters(plan, figures), feet(canvas, walls))
+    paint_walls(canvas, plan, weather, walls)
     painters: list[tuple[float, Callable[[Canvas, Plan, Weather], None]]] = []
     painters += [(tree.z, partial(_paint_tree, tree)) for tree in plan.trees]
     painters += [(post.z, partial(_paint_post, post)) for post in plan.posts]
     owned: list[tuple[float, Callable[..., None]]] = []
     owned += [(car.z, partial(_paint_car, car)) for car in plan.cars]
-    owned += [(person.z, partial(_paint_person, person, limbs)) for person, limbs in people]
+    owned += [(person.z, partial(_paint_person, person, limbs)) for person, limbs in figures]
     owned += [(z, partial(_paint_cone, x, z)) for x, z in plan.cones]
     painters += [(z, partial(paint, owner)) for owner, (z, paint) in enumerate(owned, start=1)]
     for z, paint in sorted(painters, key=lambda item: -item[0]):
@@ -40,21 +43,21 @@ def paint_scene(canvas: Canvas, plan: Plan, weather: Weather) -> None:
             paint(canvas, plan, weather)
 
 
-def _casters(plan: Plan, people: list[tuple[Person, list[Limb]]]) -> tuple[list[Caster], list[Caster]]:
+def _casters(plan: Plan, figures: list[tuple[Person, list[Limb]]]) -> tuple[list[Caster], list[Caster]]:
     """What throws shadow from sun and lamps, and what darkens the ground beneath it."""
     casters, contact = [], []
     for tree in plan.trees:
-        cover = partial(scene_objects.crown_cover, tree)
+        cover = partial(objects.crown_cover, tree)
         casters.append(Caster(tree.x, tree.z, 1.3 * tree.crown, tree.height, cover))
         spot = _spot(0.9, 0.55) if tree.bush else _spot(0.35, 0.55)
         contact.append(Caster(tree.x, tree.z, 1.6 if tree.bush else 0.8, 0, spot))
-    for person, limbs in people:
-        cover = partial(scene_figures.silhouette, limbs, person.height, person.build)
+    for person, limbs in figures:
+        cover = partial(people.silhouette, limbs, person.height, person.build)
         casters.append(Caster(person.x, person.z, 0.6, person.height, cover))
         contact.append(Caster(person.x, person.z, 0.8, 0, _spot(0.26, 0.62)))
     for car in plan.cars:
-        contact.append(Caster(car.x, car.z, 3.4, 0, partial(scene_cars.under_car, car)))
-        shade = partial(scene_cars.shade_box, car)
+        contact.append(Caster(car.x, car.z, 3.4, 0, partial(cars.under_car, car)))
+        shade = partial(cars.shade_box, car)
         casters.append(Caster(car.x, car.z, 2.4, 1.6, _spot(1, 1), shade))
     return casters, contact
 
@@ -77,16 +80,22 @@ def _sunlit(plan: Plan, weather: Weather, x: float, y: float, z: float) -> float
 
 def _paint_sprite(
     canvas: Canvas, plan: Plan, weather: Weather, sprite: Sprite, region: tuple[slice, slice],
-    place: tuple[float, float], y: Array, label: int = 0, owner: int = 0,
+    place: tuple[float, float], y: Array, owner: int = 0,
 ) -> None:  # fmt: skip
     """Lights a sprite standing at place (x, z) and lays it on the canvas; y is the height of its pixels."""
     x, z = place
+    at = np.nonzero(sprite.alpha > 0.003)
+    if not at[0].size:
+        return
     sunlit = _sunlit(plan, weather, x, 1.2, z)
-    light = irradiance(weather.light.near(x, z), x, np.maximum(y, 0.05), z, sprite.normal, sunlit)
-    radiance = sprite.albedo * light
+    light = irradiance(
+        weather.light.near(x, z), x, np.maximum(y[at], 0.05), z, sprite.normal[:, at[0], at[1]], sunlit
+    )
+    light *= sprite.albedo[:, at[0], at[1]]
     if sprite.glow is not None:
-        radiance = radiance + sprite.glow
-    canvas.paint(region, sprite.alpha, radiance, sprite.heat, z, label, owner)
+        light += sprite.glow[:, at[0], at[1]]
+    pixels = (at[0] + region[0].start, at[1] + region[1].start)
+    canvas.paint(pixels, sprite.alpha[at], light, sprite.heat[at], z, owner)
 
 
 def _paint_tree(tree: Tree, canvas: Canvas, plan: Plan, weather: Weather) -> None:
@@ -95,8 +104,7 @@ def _paint_tree(tree: Tree, canvas: Canvas, plan: Plan, weather: Weather) -> Non
     if region is not None:
         x, y = canvas.plane(region, tree.x, tree.z)
         heat = weather.heat
-        sprite = scene_objects.draw_tree(tree, x, y, tree.z * canvas.pixel, heat["leaf"], heat["wood"])
-        sprite.alpha = sprite.alpha * (y > -0.02)
+        sprite = objects.draw_tree(tree, x, y, tree.z * canvas.pixel, heat["leaf"], heat["wood"])
         _paint_sprite(canvas, plan, weather, sprite, region, (tree.x, tree.z), y)
 
 
@@ -106,7 +114,7 @@ def _paint_post(post: Post, canvas: Canvas, plan: Plan, weather: Weather) -> Non
     if region is not None:
         x, y = canvas.plane(region, post.x, post.z)
         lamp = weather.lamp_glow * floats(weather.burns(post.x, post.z))
-        sprite = scene_objects.draw_post(post, x, y, post.z * canvas.pixel, weather.heat, lamp)
+        sprite = objects.draw_post(post, x, y, post.z * canvas.pixel, weather.heat, lamp)
         _paint_sprite(canvas, plan, weather, sprite, region, (post.x, post.z), y)
 
 
@@ -116,43 +124,47 @@ def _paint_person(
     region = canvas.window(person.x - 0.75, person.x + 0.75, 0.0, person.height * 1.06, person.z)
     if region is not None:
         x, y = canvas.plane(region, person.x, person.z)
-        sprite = scene_figures.draw_person(person, limbs, x, y, person.z * canvas.pixel)
-        _paint_sprite(canvas, plan, weather, sprite, region, (person.x, person.z), y, PERSON, owner)
+        sprite = people.draw_person(person, limbs, x, y, person.z * canvas.pixel)
+        _paint_sprite(canvas, plan, weather, sprite, region, (person.x, person.z), y, owner)
 
 
 def _paint_cone(x: float, z: float, owner: int, canvas: Canvas, plan: Plan, weather: Weather) -> None:
     region = canvas.window(x - 0.3, x + 0.3, 0.0, 0.8, z)
     if region is not None:
         across, up = canvas.plane(region, x, z)
-        sprite = scene_objects.draw_cone(across, up, z * canvas.pixel, 0.95 * weather.heat["walk"])
-        _paint_sprite(canvas, plan, weather, sprite, region, (x, z), up, CONE, owner)
+        sprite = objects.draw_cone(across, up, z * canvas.pixel, 0.95 * weather.heat["walk"])
+        _paint_sprite(canvas, plan, weather, sprite, region, (x, z), up, owner)
 
 
 def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weather) -> None:
-    corners = scene_cars.outline(car)
+    corners = cars.outline(car)
     z = np.maximum(corners[:, 2], 0.8)
     across, up = corners[:, 0] / z, (corners[:, 1] - canvas.camera.height) / z + canvas.camera.height
     region = canvas.window(across.min(), across.max(), up.min(), up.max(), 1.0)
     if region is None:
         return
-    hit = scene_cars.meet(car, canvas, region, RAYS)
-    if not hit.alpha.any():
+    hit = cars.meet(car, canvas, region, RAYS)
+    if not hit.row.size:
         return
-    albedo, glow, gloss, heat = scene_cars.surface(car, hit, weather.heat, weather.lamps_on)
-    y = hit.point[..., 1]
+    albedo, glow, gloss, heat = cars.surface(
+        car, hit, weather.heat_of(plan.owners[owner - 1]), weather.lamps_on
+    )
+    y = hit.point[1]
     sunlit = _sunlit(plan, weather, car.x, 1.0, car.z)
     light = irradiance(weather.light.near(car.x, car.z), car.x, y, car.z, hit.normal, sunlit)
-    radiance = albedo * light * (0.55 + 0.45 * np.clip(y / 0.8, 0, 1))[..., None] + glow
-    radiance = radiance + gloss[..., None] * scene_cars.reflection(
-        hit, canvas.camera, weather.zenith, weather.skyline
-    )
+    radiance = albedo * light * (0.55 + 0.45 * np.clip(y / 0.8, 0, 1)) + glow
+    radiance = radiance + gloss * cars.reflection(hit, canvas.camera, weather.zenith, weather.skyline)
 
-    def coarse(a: Array) -> Array:
-        total = sum(a[i::RAYS, j::RAYS] for i in range(RAYS) for j in range(RAYS))
-        return np.asarray(total) / RAYS**2
+    shape = (region[0].stop - region[0].start, region[1].stop - region[1].start)
+    cell = hit.row // RAYS * shape[1] + hit.column // RAYS
+    count = np.bincount(cell, minlength=shape[0] * shape[1])
+    at = np.flatnonzero(count)
+    rays = count[at]
 
-    alpha = coarse(hit.alpha)
-    full = np.maximum(alpha, 1e-6)
-    colour = coarse(radiance * hit.alpha[..., None]) / full[..., None]
-    warm, depth = coarse(heat * hit.alpha) / full, coarse(hit.depth * hit.alpha) / full
-    canvas.paint(region, alpha, colour, warm, np.maximum(depth, 1.0), CAR, owner)
+    def mean(values: Array) -> Array:
+        return floats(np.bincount(cell, values, len(count))[at] / rays)
+
+    colour = np.stack([mean(band) for band in radiance])
+    place = (at // shape[1] + region[0].start, at % shape[1] + region[1].start)
+    alpha, depth = floats(rays / RAYS**2), np.maximum(mean(hit.depth), 1.0)
+    canvas.paint(place, alpha, colour, mean(heat), depth, owner)

@@ -1,12 +1,15 @@
 """Trees, bushes, street lamps, signs and cones: flat shapes facing the camera, shaded as if round."""
 
+from functools import lru_cache
+
 import numpy as np
 
-from fusionlab.data.scene_plan import Post, Tree
-from fusionlab.data.scene_view import Sprite, unit, within
-from fusionlab.data.textures import Array, floats, noise, overlap, ramp
+from fusionlab.data.scenes.canvas import Sprite, unit, within
+from fusionlab.data.scenes.plan import Post, Tree
+from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, ramp, rgb
 
 
+@lru_cache(64)
 def _blobs(tree: Tree) -> Array:
     """Clumps of a crown (n, 3): centre across, centre up, radius, in metres, those at the back first."""
     rng = np.random.default_rng([tree.salt, 3])
@@ -25,7 +28,8 @@ def crown_cover(tree: Tree, x: Array, y: Array, soft: Array | float) -> Array:
     ragged = 0.30 * noise("leaf", x, y, 0.10, soft, tree.salt % 907) * tree.crown * 0.4
     field = np.full(np.broadcast_shapes(np.shape(x), np.shape(y)), -9.0, np.float32)
     for bx, by, radius in _blobs(tree):
-        field = np.maximum(field, radius - np.hypot(x - bx, y - by))
+        dx, dy = x - bx, y - by
+        field = np.maximum(field, radius - np.sqrt(dx * dx + dy * dy))
     crown = np.clip((field + ragged + 0.05) / (0.12 + soft), 0, 1) * 0.92
     trunk = np.clip(0.5 - (np.abs(x) - 0.03 * tree.height) / (soft + 0.02), 0, 1) * (y < 0.6 * tree.height)
     return np.maximum(crown, trunk * (y > 0))
@@ -37,18 +41,18 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     shift = tree.salt % 907
     if not tree.bush:
         _trunk(sprite, tree, x, y, pixel, wood_heat)
+    blobs = _blobs(tree)
+    bx, by, radius = blobs.T
+    u, v = (x[0, :, None] - bx) / radius, (y[:, 0, None] - by) / radius
+    square = (v * v)[:, None] + u * u
+    front = square.argmin(-1)
+    inside = 1 - np.sqrt(np.take_along_axis(square, front[..., None], -1)[..., 0])
+    at = np.nonzero((inside > -0.6) & (y > -0.02))
+    x, y, inside, front = x[at], y[at], inside[at], front[at]
+    px, py = u[at[1], front], v[at[0], front]
+    each = floats(np.arange(len(blobs)) * 37 % 17 / 17)[front]
     leaf = noise("leaf", x, y, 0.05, pixel, shift)
     clump = noise("leaf", x, y, 0.16, pixel, shift + 19)
-    inside = np.full(x.shape, -9.0, np.float32)
-    px, py, each = np.zeros_like(inside), np.zeros_like(inside), np.zeros_like(inside)
-    blobs = _blobs(tree)
-    for k, (bx, by, radius) in enumerate(blobs):
-        part = within(x, y, bx - 1.6 * radius, bx + 1.6 * radius, by - 1.6 * radius, by + 1.6 * radius)
-        u, v = (x[part] - bx) / radius, (y[part] - by) / radius
-        here = 1 - np.sqrt(u * u + v * v)
-        front = here > inside[part]
-        for whole, value in ((inside, here), (px, u), (py, v), (each, (k * 37 % 17) / 17)):
-            whole[part] = np.where(front, value, whole[part])
     ragged = inside + 0.28 * clump + 0.14 * leaf
     size = 0.35 * tree.crown
     alpha = np.clip(ragged * size / max(0.10, 1.2 * pixel), 0, 1) * np.clip(
@@ -62,73 +66,70 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     tone = tone * np.clip(1 + 0.40 * leaf, 0.25, 2.0) * (0.85 + 0.3 * each)
     green = floats([0.070, 0.100, 0.026]) + floats([0.055, 0.018, -0.004]) * np.float32(tree.hue**2)
     heat = leaf_heat * (0.88 + 0.16 * tone + 0.06 * clump + 0.03 * leaf)
-    sprite.add(
-        alpha.astype(np.float32), tone[..., None] * green, heat.astype(np.float32), normal.astype(np.float32)
-    )
+    crown = sprite.crop(at)
+    crown.add(alpha, tone * rgb(green), heat, normal)
+    sprite.alpha[at], sprite.heat[at] = crown.alpha, crown.heat
+    sprite.albedo[:, at[0], at[1]], sprite.normal[:, at[0], at[1]] = crown.albedo, crown.normal
     return sprite
 
 
 def _trunk(sprite: Sprite, tree: Tree, x: Array, y: Array, pixel: float, heat: float) -> None:
     rng = np.random.default_rng([tree.salt, 5])
-    girth = 0.024 * tree.height
-    tip = 0.62 * tree.height
-    pieces = [(0.0, 0.0, 0.0, tip, girth * 1.15, girth * 0.5)]
+    girth, tip = 0.024 * tree.height, 0.62 * tree.height
+    ends, radii = [(0.0, 0.0, 0.0, tip)], [(girth * 1.15, girth * 0.5)]
     for _ in range(4 if tree.z < 45 else 0):
         y0 = float(rng.uniform(0.30, 0.5)) * tree.height
         x1, y1 = float(rng.uniform(-0.6, 0.6)) * tree.crown, float(rng.uniform(0.55, 0.8)) * tree.height
-        pieces.append((0.0, y0, x1, y1, girth * 0.5, girth * 0.2))
-    for ax, ay, bx, by, ra, rb in pieces:
-        part = within(
-            x, y, min(ax, bx) - 2 * ra - pixel, max(ax, bx) + 2 * ra + pixel, ay - pixel, by + ra + pixel
-        )
-        px, py, ex, ey = x[part] - ax, y[part] - ay, bx - ax, by - ay
-        along = np.clip((px * ex + py * ey) / (ex * ex + ey * ey), 0, 1)
-        qx, qy = px - along * ex, py - along * ey
-        radius = ra + (rb - ra) * along + (0.4 * ra * np.exp(-py / 0.25) if ay == 0 else 0)
-        alpha = np.clip(0.5 - (np.hypot(qx, qy) - radius) / pixel, 0, 1).astype(np.float32)
-        round_ = np.clip(qx / radius, -1, 1)
-        normal = unit(round_, 0 * round_ + 0.1, -np.sqrt(1 - 0.95 * round_ * round_))
-        bark = noise("stain", 3 * x[part], y[part], 0.05, 2 * pixel, tree.salt % 907)
-        tone = np.clip(1 + 0.35 * bark, 0.3, 2)[..., None]
-        warm = heat * (1 + 0.05 * bark) * (0.95 + 0.05 * normal[..., 2] ** 2)
-        sprite.crop(part).add(
-            alpha,
-            tone * floats([0.105, 0.082, 0.062]),
-            warm.astype(np.float32),
-            normal.astype(np.float32),
-        )
+        ends.append((0.0, y0, x1, y1))
+        radii.append((girth * 0.5, girth * 0.2))
+    wide = max(2.2 * girth, *(abs(end[2]) + girth for end in ends)) + pixel
+    part = within(x, y, -wide, wide, -pixel, 0.82 * tree.height)
+    px, py = x[part], y[part]
+    distance, qx, _ = capsules(px.ravel(), py.ravel(), floats(ends), floats(radii))
+    distance[0] -= 0.4 * girth * np.exp(-py.ravel() / 0.25)  # roots
+    nearest = distance.argmin(0)
+    at = np.arange(nearest.size)
+    alpha = np.clip(0.5 - distance[nearest, at].reshape(px.shape) / np.float32(pixel), 0, 1)
+    round_ = np.clip(qx[nearest, at].reshape(px.shape), -1, 1)
+    normal = unit(round_, 0 * round_ + 0.1, -np.sqrt(1 - 0.95 * round_ * round_))
+    bark = noise("stain", 3 * px, py, 0.05, 2 * pixel, tree.salt % 907)
+    tone = np.clip(1 + 0.35 * bark, 0.3, 2)
+    warm = heat * (1 + 0.05 * bark) * (0.95 + 0.05 * normal[2] ** 2)
+    sprite.crop(part).add(alpha, tone * rgb([0.105, 0.082, 0.062], 2), warm.astype(np.float32), normal)
 
 
 def draw_post(post: Post, x: Array, y: Array, pixel: float, heat: dict[str, float], lamp: Array) -> Sprite:
     """A street lamp (`lamp` is its radiance) or a sign at points (x right of its foot, y up, metres)."""
     sprite = Sprite.empty(x.shape)
-    sprite.glow = np.zeros((*x.shape, 3), np.float32)
-    grey = floats([0.13, 0.14, 0.14]) if post.salt % 2 else floats([0.26, 0.27, 0.27])
-    girth = 0.035 if post.sign else 0.07 - 0.028 * np.clip(y / post.height, 0, 1) + 0.05 * (y < 0.9)
-    round_ = np.clip(x / girth, -1, 1)
-    normal = np.stack([round_, 0 * round_, -np.sqrt(1 - 0.95 * round_ * round_)], -1).astype(np.float32)
-    pole = overlap(x, -girth, girth, pixel) * overlap(y, 0, post.height, pixel)
-    sprite.add(pole, np.broadcast_to(grey, normal.shape), heat["steel"], normal)
+    sprite.glow = np.zeros_like(sprite.normal)
+    grey = rgb([0.13, 0.14, 0.14] if post.salt % 2 else [0.26, 0.27, 0.27], 2)
+    wide = 0.035 if post.sign else 0.12
+    part = within(x, y, -wide - pixel, wide + pixel, -pixel, post.height + pixel)
+    px, py = x[part], y[part]
+    girth = 0.035 if post.sign else 0.07 - 0.028 * np.clip(py / post.height, 0, 1) + 0.05 * (py < 0.9)
+    round_ = np.clip(px / floats(girth), -1, 1)
+    normal = np.stack([round_, 0 * round_, -np.sqrt(1 - 0.95 * round_ * round_)])
+    pole = overlap(px, -floats(girth), floats(girth), pixel) * overlap(py, 0, post.height, pixel)
+    sprite.crop(part).add(pole, grey, heat["steel"], normal)
     if post.sign:
         _sign(sprite, post, x, y, pixel, heat)
         return sprite
+    top = within(x, y, -9, 9, post.height - 0.4 - pixel, post.height + 0.1 + pixel)
+    px, py, lantern = x[top], y[top], sprite.crop(top)
     if post.arm:
-        along = np.clip(x / post.arm, 0, 1)
-        bow = post.height - 0.05 - 0.28 * (1 - along) ** 2
-        arm = overlap(y, bow - 0.035, bow + 0.035, pixel) * overlap(
-            (x if post.arm > 0 else -x), 0.0, abs(post.arm), pixel
+        along = np.clip(px / np.float32(post.arm), 0, 1)
+        bow = post.height - np.float32(0.05) - np.float32(0.28) * (1 - along) ** 2
+        arm = overlap(py, bow - np.float32(0.035), bow + np.float32(0.035), pixel) * overlap(
+            (px if post.arm > 0 else -px), 0.0, abs(post.arm), pixel
         )
-        sprite.add(arm, np.broadcast_to(grey, normal.shape), heat["steel"])
+        lantern.add(arm, grey, heat["steel"])
     lit = bool(lamp.any())
-    head = overlap(x, post.arm - 0.34, post.arm + 0.34, pixel) * overlap(
-        y, post.height - 0.12, post.height + 0.06, pixel
-    )
-    sprite.add(head, np.broadcast_to(grey * 0.8, normal.shape), heat["lamp"] if lit else heat["steel"])
-    bulb = overlap(x, post.arm - 0.27, post.arm + 0.27, pixel) * overlap(
-        y, post.height - 0.20, post.height - 0.10, pixel
-    )
-    sprite.add(bulb, np.full(normal.shape, 0.5, np.float32), heat["lamp"] if lit else heat["steel"])
-    sprite.glow += bulb[..., None] * lamp
+    warm = heat["lamp"] if lit else heat["steel"]
+    for half, low, high, colour in ((0.34, 0.12, -0.06, 0.8 * grey), (0.27, 0.20, 0.10, rgb([0.5] * 3, 2))):
+        cover = overlap(px, post.arm - half, post.arm + half, pixel)
+        cover = cover * overlap(py, post.height - low, post.height - high, pixel)
+        lantern.add(cover, colour, warm)
+    sprite.glow[:, *top] += cover * rgb(lamp, 2)
     return sprite
 
 
@@ -138,25 +139,25 @@ def _sign(sprite: Sprite, post: Post, x: Array, y: Array, pixel: float, heat: di
     if post.sign == "disc":
         distance = np.hypot(x, v) - 0.34
         inner = np.hypot(x, v) - 0.25
-        plate, middle = floats([0.42, 0.03, 0.03]), floats([0.62, 0.62, 0.60])
+        plate, middle = rgb([0.42, 0.03, 0.03], 2), rgb([0.62, 0.62, 0.60], 2)
         mark = overlap(x, -0.17, 0.17, pixel) * overlap(v, -0.06, 0.06, pixel)
     elif post.sign == "triangle":
         distance = np.maximum(np.abs(x) * 0.866 + v * 0.5, -v) - 0.22
         inner = distance + 0.075
-        plate, middle = floats([0.42, 0.03, 0.03]), floats([0.62, 0.60, 0.52])
+        plate, middle = rgb([0.42, 0.03, 0.03], 2), rgb([0.62, 0.60, 0.52], 2)
         mark = overlap(x, -0.035, 0.035, pixel) * overlap(v, -0.13, 0.14, pixel)
     else:
         distance = np.maximum(np.abs(x) - 0.30, np.abs(v) - 0.42)
         inner = distance + 0.05
-        plate, middle = floats([0.55, 0.55, 0.55]), floats([0.03, 0.09, 0.30])
+        plate, middle = rgb([0.55, 0.55, 0.55], 2), rgb([0.03, 0.09, 0.30], 2)
         mark = overlap(np.abs(x), 0.05, 0.16, pixel) * overlap(v, -0.26, 0.26, pixel)
     alpha = np.clip(0.5 - distance / pixel, 0, 1).astype(np.float32)
-    inside = np.clip(0.5 - inner / pixel, 0, 1)[..., None]
+    inside = np.clip(0.5 - inner / pixel, 0, 1)
     colour = plate + inside * (middle - plate)
-    ink = floats([0.6, 0.6, 0.6]) if post.sign == "board" else floats([0.03, 0.03, 0.03])
-    colour = colour + (mark[..., None] * inside) * (ink - colour)
+    ink = rgb([0.6, 0.6, 0.6], 2) if post.sign == "board" else rgb([0.03, 0.03, 0.03], 2)
+    colour = colour + (mark * inside) * (ink - colour)
     flat = np.zeros_like(sprite.normal)
-    flat[..., 2] = -1
+    flat[2] = -1
     sprite.add(alpha, colour.astype(np.float32), heat["steel"] * 1.04, flat)
 
 
@@ -167,11 +168,9 @@ def draw_cone(x: Array, y: Array, pixel: float, heat: float) -> Sprite:
     cone = overlap(x, -radius, radius, pixel) * overlap(y, 0.03, 0.70, pixel)
     base = overlap(x, -0.21, 0.21, pixel) * overlap(y, 0.0, 0.05, pixel)
     round_ = np.clip(x / radius, -1, 1)
-    normal = np.stack([round_, 0.25 + 0 * round_, -np.sqrt(1 - 0.95 * round_ * round_)], -1).astype(
-        np.float32
-    )
-    band = (overlap(y, 0.30, 0.42, pixel) + overlap(y, 0.52, 0.60, pixel))[..., None]
-    colour = floats([0.52, 0.10, 0.02]) + band * floats([0.13, 0.52, 0.56])
-    sprite.add(base, np.broadcast_to(floats([0.05, 0.05, 0.05]), normal.shape), heat)
+    normal = np.stack([round_, 0.25 + 0 * round_, -np.sqrt(1 - 0.95 * round_ * round_)])
+    band = overlap(y, 0.30, 0.42, pixel) + overlap(y, 0.52, 0.60, pixel)
+    colour = rgb([0.52, 0.10, 0.02], 2) + band * rgb([0.13, 0.52, 0.56], 2)
+    sprite.add(base, rgb([0.05, 0.05, 0.05], 2), heat)
     sprite.add(cone, colour.astype(np.float32), heat * 1.02, normal)
     return sprite

@@ -20,18 +20,23 @@ _SPECTRA = {"grain": (0.35, 2.0), "stain": (1.25, 1.0), "cloud": (1.75, 1.0), "l
 
 @cache
 def _tile(kind: str) -> Array:
-    """Mip pyramid of one periodic noise tile, level after level; level 0 has mean 0 and variance 1."""
+    """Mip pyramid of one periodic noise tile, level after level; level 0 has mean 0 and variance 1.
+
+    Each entry holds a texel with its neighbours to the right, below and across (four float32 seen as one
+    complex128), so that one look-up serves an interpolation.
+    """
     slope, low = _SPECTRA[kind]
     rng = np.random.default_rng(list(kind.encode()))
     frequency = np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.rfftfreq(SIZE)) * SIZE
     shape = np.where(frequency < low, 0.0, np.maximum(frequency, 1.0) ** -slope)
     tile = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((SIZE, SIZE))) * shape, s=(SIZE, SIZE))
     level = tile / tile.std()
-    levels = [level]
-    for _ in range(LEVELS - 1):
+    levels = []
+    for _ in range(LEVELS):
+        corners = (level, np.roll(level, -1, 1), np.roll(level, -1, 0), np.roll(level, -1, (0, 1)))
+        levels.append(np.stack(corners, -1).reshape(-1, 4))
         level = level.reshape(level.shape[0] // 2, 2, -1, 2).mean((1, 3))
-        levels.append(level)
-    return np.concatenate([a.ravel() for a in levels]).astype(np.float32)
+    return np.concatenate(levels).astype(np.float32).view(np.complex128)[:, 0]
 
 
 _OFFSETS = np.cumsum([0] + [(SIZE >> k) ** 2 for k in range(LEVELS - 1)]).astype(np.int32)
@@ -42,29 +47,34 @@ def floats(values: ArrayLike) -> Array:
     return np.asarray(values, np.float32)
 
 
-def noise(kind: str, u: Array, v: Array, texel: float, footprint: Array | float, shift: float = 0.0) -> Array:
+def rgb(colour: ArrayLike, axes: int = 1) -> Array:
+    """A colour as (3, 1) or, for two axes, (3, 1, 1), to go with planes; numpy likes long last axes."""
+    return floats(colour).reshape(3, *[1] * axes)
+
+
+def noise(
+    kind: str, u: Array, v: Array, texel: float, footprint: Array | float, shift: Array | float = 0.0
+) -> Array:
     """Noise of mean 0 at the points (u, v) in metres; variance 1 where a pixel is no larger than a texel.
 
     `texel` is the finest detail in metres, `footprint` the size of a pixel in metres (a scalar or an array
     like u), `shift` moves the tile so that two objects do not share their marks.
     """
-    tile = _tile(kind)
-    level = np.rint(np.log2(np.maximum(np.asarray(footprint, np.float32) / texel, 1.0))).astype(np.int32)
-    level = np.minimum(level, LEVELS - 1)
+    # The level is log2 of the footprint in texels, rounded: the exponent of sqrt(2) times it.
+    level = np.frexp(floats(footprint) * np.float32(2**0.5 / texel))[1] - 1
+    level = np.minimum(np.maximum(level, 0), LEVELS - 1)
     size = SIZE >> level
-    texels = (1 << level).astype(np.float32)
-    column = (u / texel + shift) / texels - np.float32(0.5)
-    row = (v / texel + 1.7 * shift) / texels - np.float32(0.5)
+    scale = np.ldexp(np.float32(1), -level)
+    column = (u * np.float32(1 / texel) + np.float32(1) * shift) * scale - np.float32(0.5)
+    row = (v * np.float32(1 / texel) + np.float32(1.7) * shift) * scale - np.float32(0.5)
     left, top = np.floor(column), np.floor(row)
     fx, fy = column - left, row - top
     mask = size - 1
-    i, j = left.astype(np.int32), top.astype(np.int32)
-    i0, i1 = i & mask, (i + 1) & mask
-    base = _OFFSETS[level]
-    j0, j1 = base + (j & mask) * size, base + ((j + 1) & mask) * size
-    upper = tile[j0 + i0] * (1 - fx) + tile[j0 + i1] * fx
-    lower = tile[j1 + i0] * (1 - fx) + tile[j1 + i1] * fx
-    return upper * (1 - fy) + lower * fy
+    place = (top.astype(np.int32) & mask) * size + (left.astype(np.int32) & mask) + _OFFSETS[level]
+    corner = np.take(_tile(kind), place.astype(np.intp)).view(np.float32).reshape(*place.shape, 4)
+    upper = corner[..., 0] + fx * (corner[..., 1] - corner[..., 0])
+    lower = corner[..., 2] + fx * (corner[..., 3] - corner[..., 2])
+    return upper + fy * (lower - upper)
 
 
 def overlap(x: Array, low: Array | float, high: Array | float, width: Array | float) -> Array:
@@ -90,17 +100,18 @@ def ramp(x: Array, low: float, high: float) -> Array:
     return t * t * (3 - 2 * t)
 
 
-def chance(i: Array, j: Array | int, salt: int) -> Array:
+def chance(i: Array | int, j: Array | int, salt: Array | int) -> Array:
     """Uniform numbers in [0, 1), one for each pair of whole numbers (i, j): equal pairs, equal numbers."""
-    h = (
-        np.asarray(i).astype(np.int64) * 374761393
-        + np.asarray(j).astype(np.int64) * 668265263
-        + salt * 1013904223
-    )
+    h: Array = _whole(i) * np.uint32(374761393) + _whole(j) * np.uint32(668265263)
+    h = h + _whole(salt) * np.uint32(1013904223)
     for _ in range(2):
-        h = h & 0xFFFFFFFF  # the products below stay under 2**63
-        h = (h ^ (h >> 16)) * 73244475
-    return ((h >> 8) & 0xFFFFFF).astype(np.float32) / np.float32(1 << 24)
+        h = (h ^ (h >> np.uint32(16))) * np.uint32(73244475)
+    return ((h >> np.uint32(8)) & np.uint32(0xFFFFFF)).astype(np.float32) / np.float32(1 << 24)
+
+
+def _whole(values: Array | int) -> Array:
+    """Whole numbers modulo 2^32; at least one axis, so that products wrap around without a warning."""
+    return np.atleast_1d(np.asarray(values)).astype(np.int64).astype(np.uint32)
 
 
 def bricks(u: Array, y: Array, width: Array | float, length: float = 0.5, course: float = 0.16) -> Array:
@@ -109,3 +120,23 @@ def bricks(u: Array, y: Array, width: Array | float, length: float = 0.5, course
     bed = stripes(y, course, 0.02, width)
     head = stripes(u + 0.5 * length * (row % 2), length, 0.02, width)
     return np.maximum(bed, head)
+
+
+def capsules(x: Array, y: Array, ends: Array, radii: Array) -> tuple[Array, Array, Array]:
+    """Signed distance (n, N) from N points to n tapered capsules, and offsets from their axes.
+
+    `ends` is (n, 4): ax, ay, bx, by; `radii` (n, 2): at a and at b. Offsets are in shares of the radius.
+    """
+    ax, ay, bx, by = (ends[:, k : k + 1] for k in range(4))
+    ex, ey = bx - ax, by - ay
+    square = ex * ex + ey * ey + np.float32(1e-9)
+    px, py = x - ax, y - ay
+    along = np.clip(px * (ex / square) + py * (ey / square), 0, 1)
+    px -= along * ex
+    py -= along * ey
+    along *= radii[:, 1:] - radii[:, :1]
+    along += radii[:, :1]
+    distance = np.sqrt(px * px + py * py) - along
+    px /= along
+    py /= along
+    return distance, px, py

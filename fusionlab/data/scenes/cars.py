@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusionlab.data.scene_plan import Car
-from fusionlab.data.scene_view import Camera, Canvas
-from fusionlab.data.textures import Array, floats, noise, ramp
+from fusionlab.data.scenes.canvas import Camera, Canvas
+from fusionlab.data.scenes.plan import Car
+from fusionlab.data.scenes.textures import Array, floats, noise, ramp, rgb
 
 
 @dataclass(frozen=True)
@@ -116,82 +116,82 @@ def outline(car: Car) -> Array:
 
 @dataclass
 class Hit:
-    """What rays met: point in the car's frame (h, w, 3), normal in the camera's (h, w, 3), depth, part."""
+    """The n rays that met a car: their places in the fine grid, points (3, n) in the car's frame, normals.
 
-    alpha: Array
+    Normals (3, n) are in the camera's frame; `part` is 1 body, 2 cabin, 3 tyre tread, 4 wheel side.
+    """
+
+    row: Array
+    column: Array
     point: Array
     normal: Array
     depth: Array
-    part: Array  # 0 nothing, 1 body, 2 cabin, 3 tyre tread, 4 wheel side
+    part: Array
 
 
 def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hit:
-    """Casts fine x fine rays a pixel of the region at the car; arrays have the fine size."""
+    """Casts fine x fine rays a pixel of the region at the car."""
     shape = SHAPES[car.body]
     rows = np.arange(region[0].start * fine, region[0].stop * fine, dtype=np.float32)
     columns = np.arange(region[1].start * fine, region[1].stop * fine, dtype=np.float32)
     dy = (canvas.camera.horizon * canvas.rows - (rows + 0.5) / fine) * canvas.pixel
     dx = ((columns + 0.5) / fine - canvas.columns / 2) * canvas.pixel
-    da, dc = _local(car, dx[None, :], floats(1.0))
-    direction = np.empty((len(rows), len(columns), 3), np.float32)
-    direction[..., 0], direction[..., 1], direction[..., 2] = da, dy[:, None], dc
+    da, dc = _local(car, dx[None, :], np.ones_like(dx)[None, :])
     oa, oc = _local(car, floats(-car.x), floats(-car.z))
     origin = floats([float(oa), canvas.camera.height, float(oc)])
-    best = np.full(direction.shape[:2], 1e6, np.float32)
+    best = np.full((len(rows), len(columns)), 1e6, np.float32)
     part = np.zeros(best.shape, np.int32)
-    normal = np.zeros(direction.shape, np.float32)
+    normal = np.zeros((*best.shape, 3), np.float32)
 
+    # A ray meets a plane at 1 / s, where s = (normal . direction) / (offset - normal . origin).
     for index, piece in enumerate(_pieces(shape), start=1):
-        enter, leave = np.full(best.shape, -1e6, np.float32), np.full(best.shape, 1e6, np.float32)
+        away = piece[:, 3] - piece[:, :3] @ origin
+        along = (piece[:, :1] * da + piece[:, 2:3] * dc) / away[:, None]
+        up = piece[:, 1:2] * dy / away[:, None]
+        enter, leave = np.full(best.shape, 1e6, np.float32), np.full(best.shape, 1e-6, np.float32)
         face = np.zeros(best.shape, np.int32)
-        for number, (na, ny, nc, offset) in enumerate(piece):
-            toward = da * na + dy[:, None] * ny + nc * dc
-            away = float(offset - na * origin[0] - ny * origin[1] - nc * origin[2])
-            if away < 0:  # the camera is outside this plane: rays can only enter through it
-                crossing = np.where(toward < 0, away / np.minimum(toward, -1e-6), 1e6)
-                face = np.where(crossing > enter, number, face)
-                enter = np.maximum(enter, crossing)
+        for number in range(len(piece)):
+            s = up[number][:, None] + along[number]
+            if away[number] < 0:  # the camera is outside this plane: rays can only enter through it
+                face[s < enter] = number
+                np.minimum(enter, s, out=enter)
             else:
-                leave = np.minimum(leave, np.where(toward > 0, away / np.maximum(toward, 1e-6), 1e6))
-        met = (enter < leave) & (enter > 0.1) & (enter < best)
-        best = np.where(met, enter, best)
-        part = np.where(met, index, part)
-        normal = np.where(met[..., None], piece[face, :3], normal)
+                np.maximum(leave, s, out=leave)
+        met = (enter > leave) & (enter < 10) & (enter * best > 1)
+        best[met] = 1 / enter[met]
+        part[met] = index
+        normal[met] = piece[face[met], :3]
 
     side = shape.width / 2 - 0.02
-    for along in (shape.length * 0.31, -shape.length * 0.29):
-        ox, oy = origin[0] - along, origin[1] - WHEEL
-        a = direction[..., 0] ** 2 + direction[..., 1] ** 2
-        b = ox * direction[..., 0] + oy * direction[..., 1]
-        root = b * b - a * (ox * ox + oy * oy - WHEEL * WHEEL)
-        tread = (-b - np.sqrt(np.maximum(root, 0))) / a
+    square = da * da + (dy * dy)[:, None]
+    for axle in (shape.length * 0.31, -shape.length * 0.29):
+        ox, oy = origin[0] - axle, origin[1] - np.float32(WHEEL)
+        middle = ox * da + (oy * dy)[:, None]
+        root = middle * middle - square * (ox * ox + oy * oy - np.float32(WHEEL**2))
+        at = np.nonzero(root > 0)
+        a, b, root = square[at], -middle[at], np.sqrt(root[at])
+        ray = np.stack([da[0, at[1]], dy[at[0]], dc[0, at[1]]], -1)
+        tread, past = (b - root) / a, (b + root) / a
         for sign in (-1, 1):
-            lo, hi = sorted((sign * side, sign * (side - 0.20)))
-            slab0, slab1 = (lo - origin[2]) / direction[..., 2], (hi - origin[2]) / direction[..., 2]
+            slab0 = (sign * side - origin[2]) / ray[:, 2]
+            slab1 = (sign * (side - 0.20) - origin[2]) / ray[:, 2]
             near = np.maximum(np.minimum(slab0, slab1), tread)
-            far = np.minimum(np.maximum(slab0, slab1), (-b + np.sqrt(np.maximum(root, 0))) / a)
+            far = np.minimum(np.maximum(slab0, slab1), past)
             # Wheels stand proud of the body by a hair so that they show in the arches.
-            met = (root > 0) & (near < far) & (near > 0.1) & (near - 0.07 < best)
-            flat = met & (near > tread + 1e-4)
-            best = np.where(met, near, best)
-            part = np.where(met, np.where(flat, 4, 3), part)
-            point_y = origin[1] + near * direction[..., 1] - WHEEL
-            point_x = origin[0] + near * direction[..., 0] - along
-            around = np.stack([point_x / WHEEL, point_y / WHEEL, 0 * near], -1)
-            flat_normal = floats([0, 0, sign])
-            normal = np.where(met[..., None], np.where(flat[..., None], flat_normal, around), normal)
-    t = np.minimum(best, 1e3)
-    point = origin + t[..., None] * direction
-    cos, sin = np.cos(car.heading), np.sin(car.heading)
-    turned = np.stack(
-        [
-            normal[..., 0] * cos + normal[..., 2] * sin,
-            normal[..., 1],
-            normal[..., 0] * sin - normal[..., 2] * cos,
-        ],
-        -1,
-    )
-    return Hit((part > 0).astype(np.float32), point, turned.astype(np.float32), t, part)
+            proud = np.flatnonzero((near < far) & (near > 0.1) & (near - 0.07 < best[at]))
+            here, near = (at[0][proud], at[1][proud]), near[proud]
+            flat = near > tread[proud] + 1e-4
+            best[here] = near
+            part[here] = np.where(flat, 4, 3)
+            around = (origin + near[:, None] * ray[proud] - floats([axle, WHEEL, 0])) / np.float32(WHEEL)
+            around[:, 2] = 0
+            normal[here] = np.where(flat[:, None], floats([0, 0, sign]), around)
+    hit = np.nonzero(part)
+    depth, normal = best[hit], normal[hit].T
+    point = rgb(origin) + depth * np.stack([da[0, hit[1]], dy[hit[0]], dc[0, hit[1]]])
+    cos, sin = math.cos(car.heading), math.sin(car.heading)
+    turned = np.stack([normal[0] * cos + normal[2] * sin, normal[1], normal[0] * sin - normal[2] * cos])
+    return Hit(hit[0], hit[1], point, turned, depth, part[hit])
 
 
 def _dim(colour: Colour, factor: float) -> Colour:
@@ -199,21 +199,21 @@ def _dim(colour: Colour, factor: float) -> Colour:
 
 
 def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple[Array, Array, Array, Array]:
-    """Albedo and own light (h, w, 3), gloss and infrared radiance (h, w) where rays met the car."""
+    """Albedo and own light (3, n), gloss and infrared radiance (n) where rays met the car."""
     shape = SHAPES[car.body]
-    a, y, c = hit.point[..., 0], hit.point[..., 1], hit.point[..., 2]
-    half, side = shape.length / 2, shape.width / 2
+    a, y, c = hit.point
+    half, side, warm = shape.length / 2, shape.width / 2, car.running or car.bonnet > 0
     body, cabin = hit.part == 1, hit.part == 2
-    albedo = np.broadcast_to(floats(car.paint), hit.point.shape).copy()
+    albedo = np.broadcast_to(rgb(car.paint), hit.point.shape).copy()
     glow = np.zeros_like(albedo)
     gloss = np.where(body | cabin, 0.35, 0.0).astype(np.float32)
-    engine = ramp(a, 0.6, half) * (0.45 if car.running else 0.0)
+    engine = ramp(a, 0.6, half) * (0.45 if car.running else 0.7 * car.bonnet)
     warmth = heat["body"] + engine * (heat["engine"] - heat["body"]) * ramp(y, 1.2, 0.5)
 
-    def put(where: Array, colour: Colour, warm: Array | float, shine: float) -> None:
+    def put(where: Array, colour: Colour, hot: Array | float, shine: float) -> None:
         nonlocal warmth, gloss
-        albedo[where] = colour
-        warmth = np.where(where, warm, warmth)
+        albedo[:, where] = rgb(colour)
+        warmth = np.where(where, hot, warmth)
         gloss = np.where(where, np.float32(shine), gloss)
 
     # Windows on all sides of the cabin, leaving roof, pillars and a frame.
@@ -228,6 +228,10 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
         side_glass &= a > -0.3
     end_glass = window & (inner < 0.10) & (np.abs(c) < side - 0.16 - 0.2 * share)
     put(side_glass | end_glass, (0.012, 0.014, 0.016), heat["glass"], 0.75)
+    if car.driver:
+        driver = np.hypot((c - 0.36) / 0.12, (y - shape.belt - 0.22) / 0.15) < 1
+        driver |= (np.abs(c - 0.36) < 0.22) & (y < shape.belt + 0.12)
+        put(end_glass & (a > 0) & driver, (0.36, 0.24, 0.18), heat["glass"], 0.25)
 
     nose, tail = a > half - 0.32, a < -half + 0.28
     lower = body & (y < 0.40)
@@ -244,7 +248,7 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
         arch = body & (np.hypot(a - along, y - WHEEL) < WHEEL + 0.07) & (np.abs(c) > side - 0.35)
         put(arch, (0.01, 0.01, 0.01), heat["tyre"] * 0.8, 0.0)
     grill = body & nose & (np.abs(c) < 0.48) & (y > 0.42) & (y < 0.64)
-    put(grill, (0.02, 0.02, 0.02), heat["engine"] if car.running else heat["body"], 0.1)
+    put(grill, (0.02, 0.02, 0.02), heat["engine"] if warm else heat["body"], 0.1)
     plate = body & (nose | tail) & (np.abs(c) < 0.26) & (np.abs(y - np.where(nose, 0.46, 0.62)) < 0.06)
     put(plate, (0.55, 0.55, 0.52), warmth, 0.0)
     eye = body & nose & (np.abs(c) > 0.50) & (np.abs(c) < 0.82) & (y > 0.57) & (y < 0.72)
@@ -255,44 +259,42 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
     if car.running:
         put(pipe, (0.03, 0.03, 0.03), heat["engine"] * 1.08, 0.0)
         if lamps_on:
-            glow[eye] = (9.0, 8.7, 8.0)
-            glow[lamp] = (0.9, 0.035, 0.02)
+            glow[:, eye] = rgb((90.0, 87.0, 80.0) if car.full_beam else (9.0, 8.7, 8.0))
+            glow[:, lamp] = rgb((0.9, 0.035, 0.02))
 
     tyre = (hit.part == 3) | (hit.part == 4)
-    put(
-        tyre, (0.018, 0.018, 0.018), heat["tyre"] if car.running else 0.5 * (heat["tyre"] + heat["body"]), 0.0
-    )
+    put(tyre, (0.018, 0.018, 0.018), heat["tyre"] if warm else 0.5 * (heat["tyre"] + heat["body"]), 0.0)
     centre = np.where(a > 0, shape.length * 0.31, -shape.length * 0.29)
     r = np.hypot(a - centre, y - WHEEL)
     spoke = np.cos(5 * np.arctan2(y - WHEEL, a - centre)) > -0.35
     rim = (hit.part == 4) & (r < WHEEL * 0.66)
-    put(rim, (0.06, 0.06, 0.06), heat["tyre"] * (1.1 if car.running else 0.8), 0.1)
+    put(rim, (0.06, 0.06, 0.06), heat["tyre"] * (1.1 if warm else 0.8), 0.1)
     put(
         rim & (spoke | (r < 0.07) | (r > WHEEL * 0.58)),
         (0.34, 0.34, 0.35),
-        heat["tyre"] * (1.12 if car.running else 0.75),
+        heat["tyre"] * (1.12 if warm else 0.75),
         0.2,
     )
     put((hit.part == 4) & (r < WHEEL * 0.2), (0.20, 0.20, 0.20), heat["tyre"] * 1.0, 0.2)
     # Pressed steel bends gently: tilt the normals of flat panels as a real panel would.
-    bent = body & (np.abs(hit.normal[..., 1]) < 0.5)
-    hit.normal[..., 1] += np.where(bent, 0.75 * (y - 0.62), 0.0)
-    hit.normal /= np.maximum(np.linalg.norm(hit.normal, axis=-1, keepdims=True), 1e-6)
+    bent = body & (np.abs(hit.normal[1]) < 0.5)
+    hit.normal[1] += np.where(bent, 0.75 * (y - 0.62), 0.0)
+    hit.normal /= np.maximum(np.sqrt((hit.normal**2).sum(0)), 1e-6)
     dust = noise("stain", a + c, y, 0.06, 0.05, 11.0)
-    albedo *= np.clip(1 + 0.05 * dust - 0.15 * ramp(y, 0.7, 0.25), 0.3, 2)[..., None]
+    albedo *= np.clip(1 + 0.05 * dust - 0.15 * ramp(y, 0.7, 0.25), 0.3, 2)
     warmth = warmth * (1 + 0.03 * dust)
-    up = np.maximum(hit.normal[..., 1], 0)
+    up = np.maximum(hit.normal[1], 0)
     warmth = np.where(body | cabin, warmth * (1 - 0.22 * up * (1 - engine)), warmth)
     return albedo, glow, gloss, warmth.astype(np.float32)
 
 
 def reflection(hit: Hit, camera: Camera, zenith: Array, skyline: Array) -> Array:
-    """What polished paint and glass mirror (h, w, 3): sky above, the dark street and its houses below."""
-    rise = (hit.point[..., 1] - camera.height) / hit.depth
+    """What polished paint and glass mirror (3, n): sky above, the dark street and its houses below."""
+    rise = (hit.point[1] - camera.height) / hit.depth
     length = 1 / np.sqrt(1 + rise * rise)
-    facing = (rise * hit.normal[..., 1] + hit.normal[..., 2]) * length
-    up = rise * length - 2 * facing * hit.normal[..., 1]
+    facing = (rise * hit.normal[1] + hit.normal[2]) * length
+    up = rise * length - 2 * facing * hit.normal[1]
     fresnel = 0.10 + 0.6 * (1 - np.clip(-facing, 0, 1)) ** 3
-    ripple = 0.06 * noise("stain", hit.point[..., 0], hit.point[..., 1], 0.10, 0.05, 3.0)
+    ripple = 0.06 * noise("stain", hit.point[0], hit.point[1], 0.10, 0.05, 3.0)
     open_sky = np.clip(0.25 + 1.6 * (up + ripple - 0.15), 0.04, 1)
-    return (fresnel * open_sky)[..., None] * (skyline + np.clip(up, 0, 1)[..., None] * (zenith - skyline))
+    return (fresnel * open_sky) * (rgb(skyline) + np.clip(up, 0, 1) * rgb(zenith - skyline))

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fusionlab.data.scene_view import Camera
+from fusionlab.data.scenes.canvas import Camera
+
+CAR, PERSON, CONE = 1, 2, 7  # class numbers of MFNet and MSRS
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,9 @@ class Car:
     paint: tuple[float, float, float]
     body: str  # sedan, hatch, van
     running: bool
+    bonnet: float = 0.0  # warmth left in the bonnet of a parked car, 1 as when running
+    driver: bool = False  # someone to be seen behind the windscreen
+    full_beam: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class Person:
     trousers: tuple[float, float, float]
     skin: tuple[float, float, float]
     hair: tuple[float, float, float]
-    wear: str  # plain, coat, skirt, bag, pack
+    wear: str  # plain, coat, skirt, bag, pack, leaves
     salt: int
 
 
@@ -126,6 +131,18 @@ class Plan:
     cones: tuple[tuple[float, float], ...]
     salt: int
 
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Names of what owns pixels, in the order of the numbers in Canvas.owner, which start at 1."""
+        kinds = (("car", self.cars), ("person", self.people), ("cone", self.cones))
+        return tuple(f"{kind} {k}" for kind, things in kinds for k in range(len(things)))
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Class number by owner's number, 0 for what has no owner."""
+        counts = (1, len(self.cars), len(self.people), len(self.cones))
+        return np.repeat(np.array([0, CAR, PERSON, CONE]), counts)
+
 
 WALLS = (
     (0.30, 0.14, 0.10), (0.36, 0.21, 0.15), (0.42, 0.37, 0.29), (0.50, 0.47, 0.42), (0.33, 0.33, 0.33),
@@ -140,12 +157,8 @@ CLOTHES = (
     (0.45, 0.45, 0.45), (0.08, 0.12, 0.07), (0.16, 0.11, 0.07), (0.05, 0.12, 0.22), (0.36, 0.30, 0.10),
 )  # fmt: skip
 TROUSERS = (
-    (0.02, 0.02, 0.025),
-    (0.04, 0.05, 0.10),
-    (0.07, 0.09, 0.15),
-    (0.08, 0.08, 0.08),
-    (0.20, 0.17, 0.12),
-)
+    (0.02, 0.02, 0.025), (0.04, 0.05, 0.10), (0.07, 0.09, 0.15), (0.08, 0.08, 0.08), (0.20, 0.17, 0.12),
+)  # fmt: skip
 SKINS = ((0.50, 0.33, 0.24), (0.40, 0.25, 0.17), (0.24, 0.14, 0.09), (0.13, 0.07, 0.05))
 
 

@@ -1,0 +1,87 @@
+"""Scenes beside real pictures: the statistics of both modalities, measured in the same way."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter, sobel
+
+from fusionlab.data import Pair, open_pairs, to_uint8
+from fusionlab.data.folders import Pairs
+from fusionlab.errors import UserError
+from fusionlab.lab.records import Record, measured, this_command
+
+# row -> (data, condition, how many pairs at profile laptop; None is all there are)
+STATISTICS_ROWS: dict[str, tuple[str, str | None, int | None]] = {
+    "scenes": ("scenes", None, 48),
+    "scenes/day": ("scenes", "day", 24),
+    "scenes/dusk": ("scenes", "dusk", 24),
+    "scenes/night": ("scenes", "night", 24),
+    "scenes/fog": ("scenes", "fog", 24),
+    "tno": ("tno", None, None),
+    "roadscene": ("roadscene", None, None),
+    "msrs": ("msrs", None, None),
+}
+DARK = 60  # a visible picture is dark where its mean is below this, of 255
+
+
+def statistics(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
+    """Mean over the pairs of what `figures_of` measures, and the share of pairs whose visible is dark.
+
+    Scenes lie between the means of TNO, RoadScene and MSRS in EN, infrared SD, mean and dark share (night is
+    a quarter of the scenes). Two figures lie outside those means, though within the pictures' own spread: SD
+    of the visible is lower, because a quarter of the scenes is fog, which the sets hardly have; and edges
+    correlate more, because real pairs are a pixel or more off and stem from two lenses, where scenes are
+    registered exactly (Settings.shift lowers it), and because a real street has more paint, print and leaves
+    that one camera alone sees. Infrared varies more from set to set than from scene to scene: MSRS keeps its
+    camera's range and is very dark, RoadScene stretches each picture, as gain="linear" does.
+    """
+    if row is not None and row not in STATISTICS_ROWS:
+        raise UserError(f"scenes/statistics has no row {row!r}; it has {', '.join(STATISTICS_ROWS)}")
+    if data not in ("auto", *(name for name, _, _ in STATISTICS_ROWS.values())):
+        raise UserError(
+            f"scenes/statistics does not measure {data!r}; leave the data out, or name a row's set"
+        )
+    for name in [row] if row else STATISTICS_ROWS:
+        source, condition, count = STATISTICS_ROWS[name]
+        if data not in ("auto", source):
+            continue
+        pairs = open_pairs(source, 4 if profile == "smoke" else count, seed=seed, condition=condition)
+        for metric, (value, unit) in averages(pairs).items():
+            yield measured(
+                "scenes/statistics", name, metric, value, pairs,
+                profile=profile, seed=seed, unit=unit, command=this_command(),
+            )  # fmt: skip
+
+
+def averages(pairs: Pairs) -> dict[str, tuple[float, str]]:
+    """Mean and unit of each figure of `figures_of`, and the share of dark visible pictures."""
+    rows = [figures_of(pair) for pair in pairs]
+    units = {"EN": "bit", "SD": "of 255", "mean": "of 255"}
+    means = {
+        name: (float(np.mean([row[name] for row in rows])), units.get(name.split()[0], ""))
+        for name in rows[0]
+    }
+    return means | {"dark share": (float(np.mean([row["mean vi"] < DARK for row in rows])), "of the pairs")}
+
+
+def figures_of(pair: Pair) -> dict[str, float]:
+    """EN (bits), SD and mean (of 255) of 8-bit infrared and visible luminance, and edge correlation.
+
+    Edge correlation is the correlation over pixels of log(1 + gradient magnitude) of the two, by Sobel
+    after a Gaussian of 1.5 pixels.
+    """
+    figures: dict[str, float] = {}
+    edges = []
+    for role, image in (("ir", pair.ir), ("vi", pair.vi)):
+        grey = to_uint8(image)[0, 0].numpy()
+        share = np.bincount(grey.ravel(), minlength=256) / grey.size
+        share = share[share > 0]
+        figures |= {
+            f"EN {role}": float(-(share * np.log2(share)).sum()),
+            f"SD {role}": float(grey.std()),
+            f"mean {role}": float(grey.mean()),
+        }
+        smooth = gaussian_filter(grey.astype(np.float64), 1.5)
+        edges.append(np.log1p(np.hypot(sobel(smooth, 0), sobel(smooth, 1))).ravel())
+    return figures | {"edge correlation": float(np.corrcoef(*edges)[0, 1])}
