@@ -9,7 +9,7 @@ from pathlib import Path
 from fusionlab.errors import UserError
 from fusionlab.lab import records
 from fusionlab.lab.records import Record
-from fusionlab.targets import mmdrfuse, scenes
+from fusionlab.targets import metrics, mmdrfuse, scenes
 
 Target = Callable[[str | None, str, str, int, Path], Iterator[Record]]
 
@@ -17,6 +17,7 @@ TARGETS: dict[str, Target] = {
     "mmdrfuse/table5": mmdrfuse.table5,
     "mmdrfuse/student": mmdrfuse.student,
     "scenes/statistics": scenes.statistics,
+    "metrics/truth-preview": metrics.truth_preview,
 }
 
 

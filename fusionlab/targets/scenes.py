@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.ndimage import gaussian_filter, sobel
 
-from fusionlab.data import Pair, open_pairs, to_uint8
+from fusionlab.data import Pair, open_pairs, to_uint8, write_image
 from fusionlab.data.folders import Pairs
+from fusionlab.data.scenes import Settings, scene
 from fusionlab.errors import UserError
 from fusionlab.lab.records import Record, measured, this_command
 
@@ -85,3 +87,31 @@ def figures_of(pair: Pair) -> dict[str, float]:
         smooth = gaussian_filter(grey.astype(np.float64), 1.5)
         edges.append(np.log1p(np.hypot(sobel(smooth, 0), sobel(smooth, 1))).ravel())
     return figures | {"edge correlation": float(np.corrcoef(*edges)[0, 1])}
+
+
+# Rows of the contact sheet, top to bottom; figures/scenes/README.md names them.
+SHEET: tuple[tuple[str | None, Settings], ...] = (
+    ("day", Settings()),
+    ("dusk", Settings()),
+    ("night", Settings()),
+    ("fog", Settings()),
+    ("day", Settings(smoke=1.0)),
+    ("day", Settings(case="camouflage")),
+    ("night", Settings(case="glare")),
+    (None, Settings(hour=18.6, polarity="black-hot")),
+)
+
+
+def contact_sheet(file: Path, height: int = 96, width: int = 128) -> None:
+    """Draws eight conditions of three streets each, visible beside infrared, into one picture.
+
+    What lies in figures/scenes/sheet.png; not a target, since it measures nothing.
+    """
+    rows = []
+    for condition, settings in SHEET:
+        tiles = []
+        for street in (3, 11, 23):
+            pair = scene(street, height, width, condition, settings)
+            tiles += [pair.colour(pair.vi), pair.ir.expand(1, 3, height, width)]
+        rows.append(torch.cat(tiles, dim=3))
+    write_image(torch.cat(rows, dim=2), file)

@@ -1,0 +1,34 @@
+"""Scores against the truth of a scene."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fusionlab.data.scenes import scene
+from fusionlab.metrics.truth import kept, psnr
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return scene(3, 120, 160, "night").truth
+
+
+def test_each_clear_view_keeps_its_own_camera_whole_and_its_negative_loses_it(truth):
+    assert kept(truth.ir, truth)["kept ir"] == pytest.approx(1)
+    assert kept(truth.vi, truth)["kept vi"] == pytest.approx(1)
+    assert kept(1 - truth.ir, truth)["kept ir"] == pytest.approx(-1)
+    assert kept(truth.vi, truth)["kept ir"] < 0.9
+    assert kept(0.5 * truth.ir + 0.2, truth)["kept ir"] == pytest.approx(1)  # blind to brightness and gain
+
+
+def test_a_camera_that_carries_nothing_alone_has_no_score(truth):
+    nobody = replace(truth)
+    nobody.__dict__["both"] = torch.zeros_like(truth.both)
+    assert all(math.isnan(value) for value in kept(truth.ir, nobody).values())
+
+
+def test_psnr_by_hand():
+    image = torch.full((1, 1, 4, 4), 0.5)
+    assert psnr(image + 0.1, image) == pytest.approx(20, abs=1e-4)
