@@ -153,7 +153,7 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
         for number in range(len(piece)):
             s = up[number][:, None] + along[number]
             if away[number] < 0:  # the camera is outside this plane: rays can only enter through it
-                face[s < enter] = number
+                np.copyto(face, number, where=s < enter)
                 np.minimum(enter, s, out=enter)
             else:
                 np.maximum(leave, s, out=leave)

@@ -26,10 +26,10 @@ def _blobs(tree: Tree) -> Array:
 def crown_cover(tree: Tree, x: Array, y: Array, soft: Array | float) -> Array:
     """Share of light a tree holds back at (x, y) metres on its plane, for shadows."""
     ragged = 0.30 * noise("leaf", x, y, 0.10, soft, tree.salt % 907) * tree.crown * 0.4
-    field = np.full(np.broadcast_shapes(np.shape(x), np.shape(y)), -9.0, np.float32)
-    for bx, by, radius in _blobs(tree):
-        dx, dy = x - bx, y - by
-        field = np.maximum(field, radius - np.sqrt(dx * dx + dy * dy))
+    bx, by, radius = _blobs(tree).T[..., None]
+    square = (x - bx) ** 2
+    square += (y - by) ** 2
+    field = (radius - np.sqrt(square, out=square)).max(0)
     crown = np.clip((field + ragged + 0.05) / (0.12 + soft), 0, 1) * 0.92
     trunk = np.clip(0.5 - (np.abs(x) - 0.03 * tree.height) / (soft + 0.02), 0, 1) * (y < 0.6 * tree.height)
     return np.maximum(crown, trunk * (y > 0))

@@ -68,19 +68,32 @@ def noise(
     column = (u * np.float32(1 / texel) + np.float32(1) * shift) * scale - np.float32(0.5)
     row = (v * np.float32(1 / texel) + np.float32(1.7) * shift) * scale - np.float32(0.5)
     left, top = np.floor(column), np.floor(row)
-    fx, fy = column - left, row - top
+    column -= left
+    row -= top
     mask = size - 1
-    place = (top.astype(np.int32) & mask) * size + (left.astype(np.int32) & mask) + _OFFSETS[level]
-    corner = np.take(_tile(kind), place.astype(np.intp)).view(np.float32).reshape(*place.shape, 4)
-    upper = corner[..., 0] + fx * (corner[..., 1] - corner[..., 0])
-    lower = corner[..., 2] + fx * (corner[..., 3] - corner[..., 2])
-    return upper + fy * (lower - upper)
+    place = top.astype(np.int32)
+    place &= mask
+    place *= size
+    place += left.astype(np.int32) & mask
+    place += _OFFSETS[level]
+    corner = _tile(kind)[place].view(np.float32).reshape(*place.shape, 4)
+    ends = corner[..., 0::2]
+    rows = corner[..., 1::2] - ends
+    rows *= column[..., None]
+    rows += ends
+    upper, lower = rows[..., 0], rows[..., 1]
+    return upper + row * (lower - upper)
+
+
+def within_unit(values: Array) -> Array:
+    """The values clipped to [0, 1], without the checks that make np.clip slow on small arrays."""
+    return np.minimum(np.maximum(values, 0), 1)
 
 
 def overlap(x: Array, low: Array | float, high: Array | float, width: Array | float) -> Array:
     """Share of a pixel of size `width` centred at x that lies in [low, high]: an edge without jags."""
     half = 0.5 * np.maximum(floats(width), 1e-6)
-    return np.clip((np.minimum(x + half, high) - np.maximum(x - half, low)) / (2 * half), 0, 1)
+    return within_unit((np.minimum(x + half, high) - np.maximum(x - half, low)) / (2 * half))
 
 
 def stripes(x: Array, period: float, on: float, width: Array | float) -> Array:
@@ -96,7 +109,7 @@ def stripes(x: Array, period: float, on: float, width: Array | float) -> Array:
 
 def ramp(x: Array, low: float, high: float) -> Array:
     """Smooth step from 0 at `low` to 1 at `high` (low may be the larger one)."""
-    t = np.clip((x - low) / (high - low), 0, 1)
+    t = within_unit((x - low) / (high - low))
     return t * t * (3 - 2 * t)
 
 
@@ -131,7 +144,7 @@ def capsules(x: Array, y: Array, ends: Array, radii: Array) -> tuple[Array, Arra
     ex, ey = bx - ax, by - ay
     square = ex * ex + ey * ey + np.float32(1e-9)
     px, py = x - ax, y - ay
-    along = np.clip(px * (ex / square) + py * (ey / square), 0, 1)
+    along = within_unit(px * (ex / square) + py * (ey / square))
     px -= along * ex
     py -= along * ey
     along *= radii[:, 1:] - radii[:, :1]
