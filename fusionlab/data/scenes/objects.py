@@ -45,19 +45,17 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     bx, by, radius = blobs.T
     u, v = (x[0, :, None] - bx) / radius, (y[:, 0, None] - by) / radius
     square = (v * v)[:, None] + u * u
-    front = square.argmin(-1)
-    inside = 1 - np.sqrt(np.take_along_axis(square, front[..., None], -1)[..., 0])
+    inside = 1 - np.sqrt(square.min(-1))
     at = np.nonzero((inside > -0.6) & (y > -0.02))
-    x, y, inside, front = x[at], y[at], inside[at], front[at]
+    x, y, inside, front = x[at], y[at], inside[at], square[at].argmin(-1)
     px, py = u[at[1], front], v[at[0], front]
     each = floats(np.arange(len(blobs)) * 37 % 17 / 17)[front]
     leaf = noise("leaf", x, y, 0.05, pixel, shift)
     clump = noise("leaf", x, y, 0.16, pixel, shift + 19)
     ragged = inside + 0.28 * clump + 0.14 * leaf
     size = 0.35 * tree.crown
-    alpha = np.clip(ragged * size / max(0.10, 1.2 * pixel), 0, 1) * np.clip(
-        1.35 + 0.55 * leaf + 2.2 * ragged, 0, 1
-    )
+    alpha = np.clip(ragged * size / max(0.10, 1.2 * pixel), 0, 1)
+    alpha *= np.clip(1.35 + 0.55 * leaf + 2.2 * ragged, 0, 1)
     deep = np.sqrt(np.maximum(1 - px * px - py * py, 0.08))
     normal = unit(px + 0.35 * clump, py + 0.35 + 0.35 * leaf, -deep)
     # Light from above is lost on the way down the crown and in the gaps between its clumps.

@@ -76,24 +76,25 @@ def noise(
     place *= size
     place += left.astype(np.int32) & mask
     place += _OFFSETS[level]
-    corner = _tile(kind)[place].view(np.float32).reshape(*place.shape, 4)
-    ends = corner[..., 0::2]
-    rows = corner[..., 1::2] - ends
-    rows *= column[..., None]
-    rows += ends
-    upper, lower = rows[..., 0], rows[..., 1]
-    return upper + row * (lower - upper)
+    corner = np.take(_tile(kind), place).view(np.float32).reshape(*place.shape, 4)
+    upper = _between(corner[..., 0], corner[..., 1], column)
+    return _between(upper, _between(corner[..., 2], corner[..., 3], column), row)
 
 
-def within_unit(values: Array) -> Array:
-    """The values clipped to [0, 1], without the checks that make np.clip slow on small arrays."""
-    return np.minimum(np.maximum(values, 0), 1)
+def _between(low: Array, high: Array, share: Array) -> Array:
+    """Linear interpolation from low (share 0) to high (share 1)."""
+    value: Array = high - low
+    value *= share
+    value += low
+    return value
 
 
 def overlap(x: Array, low: Array | float, high: Array | float, width: Array | float) -> Array:
     """Share of a pixel of size `width` centred at x that lies in [low, high]: an edge without jags."""
     half = 0.5 * np.maximum(floats(width), 1e-6)
-    return within_unit((np.minimum(x + half, high) - np.maximum(x - half, low)) / (2 * half))
+    covered = np.asarray(np.minimum(x + half, high) - np.maximum(x - half, low))
+    covered /= 2 * half
+    return covered.clip(0, 1)
 
 
 def stripes(x: Array, period: float, on: float, width: Array | float) -> Array:
@@ -109,7 +110,7 @@ def stripes(x: Array, period: float, on: float, width: Array | float) -> Array:
 
 def ramp(x: Array, low: float, high: float) -> Array:
     """Smooth step from 0 at `low` to 1 at `high` (low may be the larger one)."""
-    t = within_unit((x - low) / (high - low))
+    t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
@@ -144,7 +145,9 @@ def capsules(x: Array, y: Array, ends: Array, radii: Array) -> tuple[Array, Arra
     ex, ey = bx - ax, by - ay
     square = ex * ex + ey * ey + np.float32(1e-9)
     px, py = x - ax, y - ay
-    along = within_unit(px * (ex / square) + py * (ey / square))
+    along = px * (ex / square)
+    along += py * (ey / square)
+    along.clip(0, 1, out=along)
     px -= along * ex
     py -= along * ey
     along *= radii[:, 1:] - radii[:, :1]
