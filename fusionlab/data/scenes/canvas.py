@@ -47,6 +47,14 @@ class Sprite:
         zeros = np.zeros(shape, np.float32)
         return cls(zeros, np.zeros_like(normal), zeros.copy(), normal)
 
+    def flat(self) -> "Sprite":
+        """The same sprite with its pixels in one row (writing to it writes to the whole)."""
+        glow = None if self.glow is None else self.glow.reshape(3, -1)
+        return Sprite(
+            self.alpha.reshape(-1), self.albedo.reshape(3, -1), self.heat.reshape(-1),
+            self.normal.reshape(3, -1), glow,
+        )  # fmt: skip
+
     def crop(self, region: tuple[slice, slice] | tuple[Array, ...]) -> "Sprite":
         """The same sprite seen through a window (adding to it adds to the whole), or a copy of pixels."""
         return Sprite(self.alpha[region], self.albedo[:, *region], self.heat[region], self.normal[:, *region])

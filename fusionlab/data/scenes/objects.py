@@ -42,13 +42,15 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     if not tree.bush:
         _trunk(sprite, tree, x, y, pixel, wood_heat)
     blobs = _blobs(tree)
-    bx, by, radius = blobs.T
-    u, v = (x[0, :, None] - bx) / radius, (y[:, 0, None] - by) / radius
-    square = (v * v)[:, None] + u * u
-    inside = 1 - np.sqrt(square.min(-1))
-    at = np.nonzero((inside > -0.6) & (y > -0.02))
-    x, y, inside, front = x[at], y[at], inside[at], square[at].argmin(-1)
-    px, py = u[at[1], front], v[at[0], front]
+    bx, by, radius = blobs.T[..., None]
+    u, v = (x[0] - bx) / radius, (y[:, 0] - by) / radius
+    square = (v * v)[..., None] + (u * u)[:, None]
+    inside = 1 - np.sqrt(square.min(0))
+    row, column = np.nonzero((inside > -0.6) & (y > -0.02))
+    at = row * x.shape[1] + column
+    front = square.reshape(len(blobs), -1)[:, at].argmin(0)
+    x, y, inside = x[0, column], y[row, 0], inside.ravel()[at]
+    px, py = u[front, column], v[front, row]
     each = floats(np.arange(len(blobs)) * 37 % 17 / 17)[front]
     leaf = noise("leaf", x, y, 0.05, pixel, shift)
     clump = noise("leaf", x, y, 0.16, pixel, shift + 19)
@@ -64,10 +66,11 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     tone = tone * np.clip(1 + 0.40 * leaf, 0.25, 2.0) * (0.85 + 0.3 * each)
     green = floats([0.070, 0.100, 0.026]) + floats([0.055, 0.018, -0.004]) * np.float32(tree.hue**2)
     heat = leaf_heat * (0.88 + 0.16 * tone + 0.06 * clump + 0.03 * leaf)
-    crown = sprite.crop(at)
+    flat = sprite.flat()
+    crown = flat.crop((at,))
     crown.add(alpha, tone * rgb(green), heat, normal)
-    sprite.alpha[at], sprite.heat[at] = crown.alpha, crown.heat
-    sprite.albedo[:, at[0], at[1]], sprite.normal[:, at[0], at[1]] = crown.albedo, crown.normal
+    flat.alpha[at], flat.heat[at] = crown.alpha, crown.heat
+    flat.albedo[:, at], flat.normal[:, at] = crown.albedo, crown.normal
     return sprite
 
 

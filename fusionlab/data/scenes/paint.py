@@ -89,13 +89,14 @@ def _paint_sprite(
         return
     at = row * y.shape[1] + column
     sunlit = _sunlit(plan, weather, x, 1.2, z)
-    normal = sprite.normal.reshape(3, -1)[:, at]
-    light = irradiance(weather.light.near(x, z), x, np.maximum(y[row, 0], 0.05), z, normal, sunlit)
-    light *= sprite.albedo.reshape(3, -1)[:, at]
-    if sprite.glow is not None:
-        light += sprite.glow.reshape(3, -1)[:, at]
+    flat = sprite.flat()
+    up = np.maximum(y[row, 0], 0.05)
+    light = irradiance(weather.light.near(x, z), x, up, z, flat.normal[:, at], sunlit)
+    light *= flat.albedo[:, at]
+    if flat.glow is not None:
+        light += flat.glow[:, at]
     pixels = (row + region[0].start, column + region[1].start)
-    canvas.paint(pixels, sprite.alpha.ravel()[at], light, sprite.heat.ravel()[at], z, owner)
+    canvas.paint(pixels, flat.alpha[at], light, flat.heat[at], z, owner)
 
 
 def _paint_tree(tree: Tree, canvas: Canvas, plan: Plan, weather: Weather) -> None:
