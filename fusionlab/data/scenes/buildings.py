@@ -30,6 +30,7 @@ class Wall:
     u: Array
     z: Array
     top: Array
+    solid: Array  # columns that the wall fills; those where it ends do not hide what is behind
 
 
 def find_walls(canvas: Canvas, plan: Plan) -> list[Wall]:
@@ -57,14 +58,8 @@ def feet(canvas: Canvas, walls: list[Wall]) -> Array:
     rows = np.zeros(canvas.columns, np.float32)
     for wall in walls:
         foot = canvas.camera.horizon * canvas.rows + canvas.camera.height / wall.z / canvas.pixel
-        rows[wall.columns] = np.where(_solid(wall), np.maximum(rows[wall.columns], foot), rows[wall.columns])
+        rows[wall.columns] = np.where(wall.solid, np.maximum(rows[wall.columns], foot), rows[wall.columns])
     return rows
-
-
-def _solid(wall: Wall) -> Array:
-    """Columns that a wall fills; those where it ends do not hide what is behind."""
-    edge = np.abs(np.gradient(wall.u))
-    return (wall.u > edge) & (wall.u < wall.length - edge)
 
 
 def paint_walls(canvas: Canvas, plan: Plan, weather: Weather, walls: list[Wall]) -> None:
@@ -77,7 +72,7 @@ def paint_walls(canvas: Canvas, plan: Plan, weather: Weather, walls: list[Wall])
         if open_.size:
             part = slice(max(int(open_[0]) - 1, 0), int(open_[-1]) + 2)
             visible.append((wall, part, np.minimum(hidden[part] + 2, canvas.rows)))
-            skyline[wall.columns] = np.where(_solid(wall), np.minimum(hidden, wall.top + 2), hidden)
+            skyline[wall.columns] = np.where(wall.solid, np.minimum(hidden, wall.top + 2), hidden)
     views = [_view(canvas, wall, part, bottom) for wall, part, bottom in reversed(visible)]
     _paint_walls(canvas, plan, weather, [view for view in views if view.row.size])
 
@@ -102,7 +97,8 @@ def _seen(
     columns = slice(int(seen[0]), int(seen[-1]) + 1)
     u, z = u[columns], np.maximum(z[columns], 0.5)
     top = canvas.camera.horizon * canvas.rows - (block.height - canvas.camera.height) / z / canvas.pixel
-    return Wall(block, front, normal, length, columns, u, z, top)
+    edge = np.abs(np.gradient(u))
+    return Wall(block, front, normal, length, columns, u, z, top, (u > edge) & (u < length - edge))
 
 
 @dataclass(frozen=True)
@@ -264,7 +260,7 @@ def _facade(
 
 @dataclass(frozen=True)
 class Panes:
-    """The pixels of windows, as in _facade: numbers of walls, places on them, and shares of hole and glass."""
+    """The pixels of windows, as in _facade: walls, places on them, and shares of hole and glass."""
 
     which: Array
     salt: Array

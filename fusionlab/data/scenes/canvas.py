@@ -137,7 +137,8 @@ class Canvas:
         """Lays a layer over a region (slices or pixel numbers); what it half covers is its own."""
         new = np.empty((5, *alpha.shape), np.float32)
         new[:3], new[3], new[4] = radiance, heat, np.float32(1) / z
-        layers, owners = self.layers, self.owner
+        layers: Array = self.layers
+        owners: Array = self.owner
         if not isinstance(region[0], slice):  # numpy is quicker with one index a pixel than with two
             layers, owners = layers.reshape(5, -1), owners.ravel()
             region = (region[0] * self.columns + region[1],)

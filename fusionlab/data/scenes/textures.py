@@ -108,9 +108,9 @@ def stripes(x: Array, period: float, on: float, width: Array | float) -> Array:
     return (integral(x + half) - integral(x - half)) / (2 * half)
 
 
-def ramp(x: Array, low: float, high: float) -> Array:
+def ramp(x: Array, low: Array | float, high: Array | float) -> Array:
     """Smooth step from 0 at `low` to 1 at `high` (low may be the larger one)."""
-    t = np.clip((x - low) / (high - low), 0, 1)
+    t = np.asarray((x - low) / (high - low)).clip(0, 1)
     return t * t * (3 - 2 * t)
 
 
@@ -119,7 +119,8 @@ def chance(i: Array | int, j: Array | int, salt: Array | int) -> Array:
     h: Array = _whole(i) * np.uint32(374761393) + _whole(j) * np.uint32(668265263)
     h = h + _whole(salt) * np.uint32(1013904223)
     for _ in range(2):
-        h = (h ^ (h >> np.uint32(16))) * np.uint32(73244475)
+        h ^= h >> np.uint32(16)
+        h *= np.uint32(73244475)
     return ((h >> np.uint32(8)) & np.uint32(0xFFFFFF)).astype(np.float32) / np.float32(1 << 24)
 
 
