@@ -30,6 +30,7 @@ class Wall:
     u: Array
     z: Array
     top: Array
+    solid: Array  # columns that the wall fills; those where it ends do not hide what is behind
 
 
 def find_walls(canvas: Canvas, plan: Plan) -> list[Wall]:
@@ -57,14 +58,8 @@ def feet(canvas: Canvas, walls: list[Wall]) -> Array:
     rows = np.zeros(canvas.columns, np.float32)
     for wall in walls:
         foot = canvas.camera.horizon * canvas.rows + canvas.camera.height / wall.z / canvas.pixel
-        rows[wall.columns] = np.where(_solid(wall), np.maximum(rows[wall.columns], foot), rows[wall.columns])
+        rows[wall.columns] = np.where(wall.solid, np.maximum(rows[wall.columns], foot), rows[wall.columns])
     return rows
-
-
-def _solid(wall: Wall) -> Array:
-    """Columns that a wall fills; those where it ends do not hide what is behind."""
-    edge = np.abs(np.gradient(wall.u))
-    return (wall.u > edge) & (wall.u < wall.length - edge)
 
 
 def paint_walls(canvas: Canvas, plan: Plan, weather: Weather, walls: list[Wall]) -> None:
@@ -77,7 +72,7 @@ def paint_walls(canvas: Canvas, plan: Plan, weather: Weather, walls: list[Wall])
         if open_.size:
             part = slice(max(int(open_[0]) - 1, 0), int(open_[-1]) + 2)
             visible.append((wall, part, np.minimum(hidden[part] + 2, canvas.rows)))
-            skyline[wall.columns] = np.where(_solid(wall), np.minimum(hidden, wall.top + 2), hidden)
+            skyline[wall.columns] = np.where(wall.solid, np.minimum(hidden, wall.top + 2), hidden)
     views = [_view(canvas, wall, part, bottom) for wall, part, bottom in reversed(visible)]
     _paint_walls(canvas, plan, weather, [view for view in views if view.row.size])
 
@@ -102,7 +97,8 @@ def _seen(
     columns = slice(int(seen[0]), int(seen[-1]) + 1)
     u, z = u[columns], np.maximum(z[columns], 0.5)
     top = canvas.camera.horizon * canvas.rows - (block.height - canvas.camera.height) / z / canvas.pixel
-    return Wall(block, front, normal, length, columns, u, z, top)
+    edge = np.abs(np.gradient(u))
+    return Wall(block, front, normal, length, columns, u, z, top, (u > edge) & (u < length - edge))
 
 
 @dataclass(frozen=True)
@@ -238,40 +234,13 @@ def _facade(
     )
     albedo = albedo * (1 - 0.10 * under * (1 + streak).clip(0, 2))
 
-    draw = chance(bay, floor, salt)
-    kind = chance(bay, floor, salt + 1)
-    cloth = ((kind < 0.4) & (across < middle - half * (0.1 + kind))) | (
-        (kind > 0.65) & (above > lintel - (kind - 0.5) * 1.8)
-    )
-    fold = 1 + 0.25 * np.sin(across * 40) * ramp(fu, 0.12, 0.04)
-    inside = np.where(cloth, rgb([0.36, 0.34, 0.30]) * fold, rgb([0.025, 0.028, 0.03]))
-    recess = 1 - 0.6 * ramp(above, lintel - 0.40, lintel - 0.10)
-    albedo = albedo + hole * (rgb([0.30, 0.29, 0.27]) * (0.6 + 0.4 * kind) - albedo)
-    albedo = albedo + glass * (inside * (0.55 * recess) - albedo)
-    mirror = rgb(weather.skyline * 0.6 + weather.zenith * 0.4)
-    sheen = (
-        glass
-        * (0.03 + 0.20 * chance(bay, floor, salt + 2) ** 2)
-        * (0.75 + 0.5 * (above - sill) / (lintel - sill))
-    )
-    glow = glow + sheen * mirror
-    tint = LIT[:, (chance(bay, floor, salt + 3) * 4).astype(np.intp)]
-    lit = (draw < of([b.lit for b in blocks])) & weather.lamps_on
-    room = (
-        (0.45 + 0.75 * (above - sill) / (lintel - sill))
-        * (0.5 + 0.9 * kind)
-        * np.where(cloth, 0.6 * fold, 1.0)
-    )
-    room = room * (0.85 + 0.3 * noise("stain", u, y, 0.15, size, shift + 53))
-    glow = glow + (glass * lit * np.maximum(room, 0.05) * weather.windows) * tint
-    pane = (
-        weather.heat["pane"]
-        + 0.10 * (draw < of([b.lit for b in blocks])) * (kind + 0.3)
-        + 0.06 * (kind - 0.5)
-    )
     heat = heat * (1 + 0.13 * band + 0.08 * cornice + 0.08 * surround - 0.06 * ledge)
-    heat = heat + hole * (0.96 * warmth - heat)
-    heat = heat + glass * (pane - heat)
+    at = np.flatnonzero(hole)
+    panes = Panes(
+        which[at], salt[at], u[at], y[at], fu[at], size[at], shift[at], bay[at], floor[at], across[at],
+        above[at], middle[at], half[at], sill[at], lintel[at], hole[at], glass[at], warmth[at],
+    )  # fmt: skip
+    albedo[:, at], glow[:, at], heat[at] = _panes(weather, walls, panes, albedo[:, at], heat[at])
     if shop.any():
         _shops(
             weather,
@@ -287,6 +256,57 @@ def _facade(
             heat,
         )
     return albedo, glow, heat
+
+
+@dataclass(frozen=True)
+class Panes:
+    """The pixels of windows, as in _facade: walls, places on them, and shares of hole and glass."""
+
+    which: Array
+    salt: Array
+    u: Array
+    y: Array
+    fu: Array
+    size: Array
+    shift: Array
+    bay: Array
+    floor: Array
+    across: Array  # metres from the corner of the bay
+    above: Array  # and from its floor
+    middle: Array  # of the bay
+    half: Array  # width of the hole in the wall, then its edges
+    sill: Array
+    lintel: Array
+    hole: Array
+    glass: Array
+    warmth: Array  # infrared radiance of the wall
+
+
+def _panes(
+    weather: Weather, walls: list[Wall], p: Panes, albedo: Array, heat: Array
+) -> tuple[Array, Array, Array]:
+    """Albedo, own light and infrared radiance of windows in a wall of the albedo and radiance given."""
+    draw, kind = chance(p.bay, p.floor, p.salt), chance(p.bay, p.floor, p.salt + 1)
+    cloth = ((kind < 0.4) & (p.across < p.middle - p.half * (0.1 + kind))) | (
+        (kind > 0.65) & (p.above > p.lintel - (kind - 0.5) * 1.8)
+    )
+    fold = 1 + 0.25 * np.sin(p.across * 40) * ramp(p.fu, 0.12, 0.04)
+    inside = np.where(cloth, rgb([0.36, 0.34, 0.30]) * fold, rgb([0.025, 0.028, 0.03]))
+    recess = 1 - 0.6 * ramp(p.above, p.lintel - 0.40, p.lintel - 0.10)
+    albedo = albedo + p.hole * (rgb([0.30, 0.29, 0.27]) * (0.6 + 0.4 * kind) - albedo)
+    albedo = albedo + p.glass * (inside * (0.55 * recess) - albedo)
+    rise = (p.above - p.sill) / (p.lintel - p.sill)
+    sheen = p.glass * (0.03 + 0.20 * chance(p.bay, p.floor, p.salt + 2) ** 2) * (0.75 + 0.5 * rise)
+    glow = sheen * rgb(weather.skyline * 0.6 + weather.zenith * 0.4)
+    lit = draw < np.take(floats([wall.block.lit for wall in walls]), p.which)
+    if weather.lamps_on:
+        tint = LIT[:, (chance(p.bay, p.floor, p.salt + 3) * 4).astype(np.intp)]
+        room = (0.45 + 0.75 * rise) * (0.5 + 0.9 * kind) * np.where(cloth, 0.6 * fold, 1.0)
+        room = room * (0.85 + 0.3 * noise("stain", p.u, p.y, 0.15, p.size, p.shift + 53))
+        glow = glow + (p.glass * lit * np.maximum(room, 0.05) * weather.windows) * tint
+    pane = weather.heat["pane"] + 0.10 * lit * (kind + 0.3) + 0.06 * (kind - 0.5)
+    heat = heat + p.hole * (0.96 * p.warmth - heat)
+    return albedo, glow, heat + p.glass * (pane - heat)
 
 
 def _unit(wall: Wall) -> float:

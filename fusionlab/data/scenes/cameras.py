@@ -26,9 +26,12 @@ def photograph(radiance: Array, weather: Weather, rng: np.random.Generator | Non
     light = radiance * np.float32(exposure_gain(radiance, weather.exposure))
     if rng is not None:
         _add_glare(light, 1.2, weather.flare)
-    light = np.maximum(blur(light, LENS * rows), 0)
+    light = blur(light, LENS * rows)
+    np.maximum(light, 0, out=light)
     if rng is not None:
-        spread = np.sqrt(np.float32(5e-5 * weather.grain) * light + np.float32((0.0007 * weather.grain) ** 2))
+        spread = np.float32(5e-5 * weather.grain) * light
+        spread += np.float32((0.0007 * weather.grain) ** 2)
+        np.sqrt(spread, out=spread)
         spread *= rng.standard_normal(light.shape, dtype=np.float32)
         light += spread
     colour = develop(light)
@@ -49,12 +52,15 @@ def _tone_curve() -> Array:
 
 def develop(linear: Array) -> Array:
     """Tone curve, from a table: a shoulder that saves highlights, then the sRGB transfer function."""
-    return _developed(np.sqrt(np.maximum(linear, 0)))
+    root = np.maximum(linear, 0)
+    return _developed(np.sqrt(root, out=root))
 
 
 def _developed(root: Array) -> Array:
     """`develop` of the square of what is given."""
-    steps = np.minimum(root * np.float32((_STEPS - 1) / _BRIGHTEST**0.5) + np.float32(0.5), _STEPS - 1)
+    steps = root * np.float32((_STEPS - 1) / _BRIGHTEST**0.5)
+    steps += np.float32(0.5)
+    np.minimum(steps, _STEPS - 1, out=steps)
     return np.take(_tone_curve(), steps.astype(np.intp))
 
 
@@ -173,5 +179,9 @@ def gain_control(image: Array, kind: str) -> tuple[Array, Array]:
 
 def eight_bits(image: Array) -> Array:
     """The nearest steps of 1/255 within [0, 1]."""
-    steps = np.floor(image * np.float32(255) + np.float32(0.5))
-    return np.clip(steps, 0, 255, out=steps) / np.float32(255)
+    steps: Array = image * np.float32(255)
+    steps += np.float32(0.5)
+    np.floor(steps, out=steps)
+    np.clip(steps, 0, 255, out=steps)
+    steps /= np.float32(255)
+    return steps

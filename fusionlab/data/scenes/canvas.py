@@ -47,6 +47,14 @@ class Sprite:
         zeros = np.zeros(shape, np.float32)
         return cls(zeros, np.zeros_like(normal), zeros.copy(), normal)
 
+    def flat(self) -> "Sprite":
+        """The same sprite with its pixels in one row (writing to it writes to the whole)."""
+        glow = None if self.glow is None else self.glow.reshape(3, -1)
+        return Sprite(
+            self.alpha.reshape(-1), self.albedo.reshape(3, -1), self.heat.reshape(-1),
+            self.normal.reshape(3, -1), glow,
+        )  # fmt: skip
+
     def crop(self, region: tuple[slice, slice] | tuple[Array, ...]) -> "Sprite":
         """The same sprite seen through a window (adding to it adds to the whole), or a copy of pixels."""
         return Sprite(self.alpha[region], self.albedo[:, *region], self.heat[region], self.normal[:, *region])
@@ -123,17 +131,22 @@ class Canvas:
         return np.broadcast_to(across, shape), np.broadcast_to(up[:, None], shape)
 
     def paint(
-        self, region: tuple[slice, slice] | tuple[Array, Array], alpha: Array, radiance: Array,
+        self, region: tuple[slice, slice] | tuple[Array, ...], alpha: Array, radiance: Array,
         heat: Array | float, z: Array | float, owner: int = 0,
     ) -> None:  # fmt: skip
         """Lays a layer over a region (slices or pixel numbers); what it half covers is its own."""
         new = np.empty((5, *alpha.shape), np.float32)
         new[:3], new[3], new[4] = radiance, heat, np.float32(1) / z
-        old = self.layers[:, *region]
+        layers: Array = self.layers
+        owners: Array = self.owner
+        if not isinstance(region[0], slice):  # numpy is quicker with one index a pixel than with two
+            layers, owners = layers.reshape(5, -1), owners.ravel()
+            region = (region[0] * self.columns + region[1],)
+        old = layers[:, *region]
         new -= old
         new *= alpha
         new += old
-        self.layers[:, *region] = new
-        below = self.owner[region]
+        layers[:, *region] = new
+        below = owners[region]
         if owner or below.any():
-            self.owner[region] = np.where(alpha >= 0.5, owner, below)
+            owners[region] = np.where(alpha >= 0.5, owner, below)

@@ -153,7 +153,7 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
         for number in range(len(piece)):
             s = up[number][:, None] + along[number]
             if away[number] < 0:  # the camera is outside this plane: rays can only enter through it
-                face[s < enter] = number
+                np.copyto(face, number, where=s < enter)
                 np.minimum(enter, s, out=enter)
             else:
                 np.maximum(leave, s, out=leave)
@@ -211,10 +211,9 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
     warmth = heat["body"] + engine * (heat["engine"] - heat["body"]) * ramp(y, 1.2, 0.5)
 
     def put(where: Array, colour: Colour, hot: Array | float, shine: float) -> None:
-        nonlocal warmth, gloss
         albedo[:, where] = rgb(colour)
-        warmth = np.where(where, hot, warmth)
-        gloss = np.where(where, np.float32(shine), gloss)
+        np.copyto(warmth, hot, where=where)
+        np.copyto(gloss, shine, where=where)
 
     # Windows on all sides of the cabin, leaving roof, pillars and a frame.
     share = (y - shape.belt) / (shape.roof - shape.belt)

@@ -26,10 +26,10 @@ def _blobs(tree: Tree) -> Array:
 def crown_cover(tree: Tree, x: Array, y: Array, soft: Array | float) -> Array:
     """Share of light a tree holds back at (x, y) metres on its plane, for shadows."""
     ragged = 0.30 * noise("leaf", x, y, 0.10, soft, tree.salt % 907) * tree.crown * 0.4
-    field = np.full(np.broadcast_shapes(np.shape(x), np.shape(y)), -9.0, np.float32)
-    for bx, by, radius in _blobs(tree):
-        dx, dy = x - bx, y - by
-        field = np.maximum(field, radius - np.sqrt(dx * dx + dy * dy))
+    bx, by, radius = _blobs(tree).T[..., None]
+    square = (x - bx) ** 2
+    square += (y - by) ** 2
+    field = (radius - np.sqrt(square, out=square)).max(0)
     crown = np.clip((field + ragged + 0.05) / (0.12 + soft), 0, 1) * 0.92
     trunk = np.clip(0.5 - (np.abs(x) - 0.03 * tree.height) / (soft + 0.02), 0, 1) * (y < 0.6 * tree.height)
     return np.maximum(crown, trunk * (y > 0))
@@ -42,22 +42,22 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     if not tree.bush:
         _trunk(sprite, tree, x, y, pixel, wood_heat)
     blobs = _blobs(tree)
-    bx, by, radius = blobs.T
-    u, v = (x[0, :, None] - bx) / radius, (y[:, 0, None] - by) / radius
-    square = (v * v)[:, None] + u * u
-    front = square.argmin(-1)
-    inside = 1 - np.sqrt(np.take_along_axis(square, front[..., None], -1)[..., 0])
-    at = np.nonzero((inside > -0.6) & (y > -0.02))
-    x, y, inside, front = x[at], y[at], inside[at], front[at]
-    px, py = u[at[1], front], v[at[0], front]
+    bx, by, radius = blobs.T[..., None]
+    u, v = (x[0] - bx) / radius, (y[:, 0] - by) / radius
+    square = (v * v)[..., None] + (u * u)[:, None]
+    inside = 1 - np.sqrt(square.min(0))
+    row, column = np.nonzero((inside > -0.6) & (y > -0.02))
+    at = row * x.shape[1] + column
+    front = square.reshape(len(blobs), -1)[:, at].argmin(0)
+    x, y, inside = x[0, column], y[row, 0], inside.ravel()[at]
+    px, py = u[front, column], v[front, row]
     each = floats(np.arange(len(blobs)) * 37 % 17 / 17)[front]
     leaf = noise("leaf", x, y, 0.05, pixel, shift)
     clump = noise("leaf", x, y, 0.16, pixel, shift + 19)
     ragged = inside + 0.28 * clump + 0.14 * leaf
     size = 0.35 * tree.crown
-    alpha = np.clip(ragged * size / max(0.10, 1.2 * pixel), 0, 1) * np.clip(
-        1.35 + 0.55 * leaf + 2.2 * ragged, 0, 1
-    )
+    alpha = np.clip(ragged * size / max(0.10, 1.2 * pixel), 0, 1)
+    alpha *= np.clip(1.35 + 0.55 * leaf + 2.2 * ragged, 0, 1)
     deep = np.sqrt(np.maximum(1 - px * px - py * py, 0.08))
     normal = unit(px + 0.35 * clump, py + 0.35 + 0.35 * leaf, -deep)
     # Light from above is lost on the way down the crown and in the gaps between its clumps.
@@ -66,10 +66,11 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     tone = tone * np.clip(1 + 0.40 * leaf, 0.25, 2.0) * (0.85 + 0.3 * each)
     green = floats([0.070, 0.100, 0.026]) + floats([0.055, 0.018, -0.004]) * np.float32(tree.hue**2)
     heat = leaf_heat * (0.88 + 0.16 * tone + 0.06 * clump + 0.03 * leaf)
-    crown = sprite.crop(at)
+    flat = sprite.flat()
+    crown = flat.crop((at,))
     crown.add(alpha, tone * rgb(green), heat, normal)
-    sprite.alpha[at], sprite.heat[at] = crown.alpha, crown.heat
-    sprite.albedo[:, at[0], at[1]], sprite.normal[:, at[0], at[1]] = crown.albedo, crown.normal
+    flat.alpha[at], flat.heat[at] = crown.alpha, crown.heat
+    flat.albedo[:, at], flat.normal[:, at] = crown.albedo, crown.normal
     return sprite
 
 

@@ -84,18 +84,19 @@ def _paint_sprite(
 ) -> None:  # fmt: skip
     """Lights a sprite standing at place (x, z) and lays it on the canvas; y is the height of its pixels."""
     x, z = place
-    at = np.nonzero(sprite.alpha > 0.003)
-    if not at[0].size:
+    row, column = np.nonzero(sprite.alpha > 0.003)
+    if not row.size:
         return
+    at = row * y.shape[1] + column
     sunlit = _sunlit(plan, weather, x, 1.2, z)
-    light = irradiance(
-        weather.light.near(x, z), x, np.maximum(y[at], 0.05), z, sprite.normal[:, at[0], at[1]], sunlit
-    )
-    light *= sprite.albedo[:, at[0], at[1]]
-    if sprite.glow is not None:
-        light += sprite.glow[:, at[0], at[1]]
-    pixels = (at[0] + region[0].start, at[1] + region[1].start)
-    canvas.paint(pixels, sprite.alpha[at], light, sprite.heat[at], z, owner)
+    flat = sprite.flat()
+    up = np.maximum(y[row, 0], 0.05)
+    light = irradiance(weather.light.near(x, z), x, up, z, flat.normal[:, at], sunlit)
+    light *= flat.albedo[:, at]
+    if flat.glow is not None:
+        light += flat.glow[:, at]
+    pixels = (row + region[0].start, column + region[1].start)
+    canvas.paint(pixels, flat.alpha[at], light, flat.heat[at], z, owner)
 
 
 def _paint_tree(tree: Tree, canvas: Canvas, plan: Plan, weather: Weather) -> None:

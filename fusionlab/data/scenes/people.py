@@ -225,8 +225,7 @@ def draw_person(person: Person, limbs: list[Limb], x: Array, y: Array, pixel: fl
     if person.wear == "leaves":
         leaf = noise("leaf", x, y, 0.05, pixel, person.salt % 907)
         albedo *= np.clip(0.9 + 0.7 * leaf, 0.15, 2.5)
-    sprite.alpha.ravel()[at] = total
-    sprite.albedo.reshape(3, -1)[:, at] = albedo * (0.72 + 0.28 * ramp(y, 0.0, 0.5))
-    sprite.heat.ravel()[at] = warm * (1 + 0.09 * fold)
-    sprite.normal.reshape(3, -1)[:, at] = normal
+    flat = sprite.flat()
+    flat.alpha[at], flat.heat[at], flat.normal[:, at] = total, warm * (1 + 0.09 * fold), normal
+    flat.albedo[:, at] = albedo * (0.72 + 0.28 * ramp(y, 0.0, 0.5))
     return sprite

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fusionlab.data.scenes.canvas import Camera
+from fusionlab.data.scenes.palette import CLOTHES, PAINTS, SKINS, TROUSERS, WALLS
 
 CAR, PERSON, CONE = 1, 2, 7  # class numbers of MFNet and MSRS
 
@@ -142,24 +143,6 @@ class Plan:
         """Class number by owner's number, 0 for what has no owner."""
         counts = (1, len(self.cars), len(self.people), len(self.cones))
         return np.repeat(np.array([0, CAR, PERSON, CONE]), counts)
-
-
-WALLS = (
-    (0.30, 0.14, 0.10), (0.36, 0.21, 0.15), (0.42, 0.37, 0.29), (0.50, 0.47, 0.42), (0.33, 0.33, 0.33),
-    (0.48, 0.39, 0.25), (0.24, 0.17, 0.14), (0.40, 0.42, 0.43), (0.52, 0.44, 0.36),
-)  # fmt: skip
-PAINTS = (
-    (0.55, 0.56, 0.57), (0.30, 0.31, 0.33), (0.03, 0.03, 0.035), (0.62, 0.62, 0.60), (0.10, 0.11, 0.12),
-    (0.28, 0.03, 0.03), (0.03, 0.06, 0.18), (0.18, 0.19, 0.20), (0.06, 0.10, 0.08), (0.40, 0.36, 0.28),
-)  # fmt: skip
-CLOTHES = (
-    (0.03, 0.03, 0.04), (0.05, 0.07, 0.14), (0.10, 0.10, 0.11), (0.20, 0.04, 0.04), (0.30, 0.27, 0.22),
-    (0.45, 0.45, 0.45), (0.08, 0.12, 0.07), (0.16, 0.11, 0.07), (0.05, 0.12, 0.22), (0.36, 0.30, 0.10),
-)  # fmt: skip
-TROUSERS = (
-    (0.02, 0.02, 0.025), (0.04, 0.05, 0.10), (0.07, 0.09, 0.15), (0.08, 0.08, 0.08), (0.20, 0.17, 0.12),
-)  # fmt: skip
-SKINS = ((0.50, 0.33, 0.24), (0.40, 0.25, 0.17), (0.24, 0.14, 0.09), (0.13, 0.07, 0.05))
 
 
 def draw_plan(seed: int) -> Plan:

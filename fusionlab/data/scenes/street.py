@@ -139,9 +139,10 @@ def _ground_cover(
     tyre = np.exp(-(((lane - 0.75) / 0.28) ** 2))
     oil = np.exp(-((lane / 0.30) ** 2))
     patch = (chance(np.floor(s / 7.3), np.floor(w / 2.9), plan.salt) < 0.10).astype(np.float32)
-    crack = np.exp(-((noise("stain", s, w, 0.22, size, shift + 37) / 0.045) ** 2)) * ramp(wide, 0.05, 0.015)
     tone = 0.125 * (1 + 0.16 * stain + 0.13 * broad + 0.20 * grit + 0.10 * tyre - 0.18 * oil - 0.22 * patch)
-    tone = tone * (1 - 0.35 * crack * (broad > 0.1))
+    at = np.flatnonzero((broad > 0.1) & (wide < 0.05))
+    vein = noise("stain", s[at], w[at], 0.22, size[at], shift + 37)
+    tone[at] *= 1 - 0.35 * (np.exp(-((vein / 0.045) ** 2)) * ramp(wide[at], 0.05, 0.015))
     road = np.maximum(tone, 0.02) * rgb([1.0, 0.99, 0.96])
     road_heat = weather.heat["road"] * (
         1 + 0.045 * broad + 0.03 * stain + 0.02 * grit + 0.08 * tyre + 0.05 * oil - 0.09 * patch
@@ -157,13 +158,13 @@ def _ground_cover(
     walk_heat = weather.heat["walk"] * (1 + 0.05 * broad + 0.015 * grit + 0.10 * each - 0.10 * joint)
 
     # Grass beyond the sidewalk where there is no building line.
-    blade = noise("leaf", s, w, 0.03, size, shift)
-    open_ground = np.where(w < 0, street.parks[0], street.parks[1])
-    turf = np.clip(1 + 0.28 * blade + 0.25 * broad + 0.2 * stain, 0.2, 2.2) * rgb([0.075, 0.105, 0.03])
-    grass_heat = weather.heat["grass"] * (1 + 0.12 * broad + 0.10 * blade)
-
-    yard = paving * rgb([0.80, 0.79, 0.78])
-    turf, grass_heat = np.where(open_ground, turf, yard), np.where(open_ground, grass_heat, walk_heat)
+    beyond = overlap(side, street.half + street.walk, 1e4, fw)
+    turf, grass_heat = paving * rgb([0.80, 0.79, 0.78]), walk_heat.copy()
+    at = np.flatnonzero((beyond > 0) & np.where(w < 0, *street.parks))
+    blade = noise("leaf", s[at], w[at], 0.03, size[at], shift)
+    tone = np.clip(1 + 0.28 * blade + 0.25 * broad[at] + 0.2 * stain[at], 0.2, 2.2)
+    turf[:, at] = tone * rgb([0.075, 0.105, 0.03])
+    grass_heat[at] = weather.heat["grass"] * (1 + 0.12 * broad[at] + 0.10 * blade)
     marks, zebra = _marks(plan, s, w, fs, fw)
     wear = np.clip(0.80 + 0.28 * stain + 0.15 * grit, 0.15, 0.95) * marks
     yellow = overlap(side, 0.0, 0.4, fw) * (1 - zebra) * street.double
@@ -174,7 +175,6 @@ def _ground_cover(
     kerb = overlap(side, street.half, street.half + 0.16, fw)
     gutter = overlap(side, street.half - 0.22, street.half, fw)
     on_walk = overlap(side, street.half + 0.16, street.half + street.walk, fw)
-    beyond = overlap(side, street.half + street.walk, 1e4, fw)
     albedo = road * (1 - 0.30 * gutter)
     heat = road_heat * (1 + 0.03 * gutter)
     for cover, surface, warmth in ((on_walk, paving, walk_heat), (beyond, turf, grass_heat)):

@@ -68,19 +68,33 @@ def noise(
     column = (u * np.float32(1 / texel) + np.float32(1) * shift) * scale - np.float32(0.5)
     row = (v * np.float32(1 / texel) + np.float32(1.7) * shift) * scale - np.float32(0.5)
     left, top = np.floor(column), np.floor(row)
-    fx, fy = column - left, row - top
+    column -= left
+    row -= top
     mask = size - 1
-    place = (top.astype(np.int32) & mask) * size + (left.astype(np.int32) & mask) + _OFFSETS[level]
-    corner = np.take(_tile(kind), place.astype(np.intp)).view(np.float32).reshape(*place.shape, 4)
-    upper = corner[..., 0] + fx * (corner[..., 1] - corner[..., 0])
-    lower = corner[..., 2] + fx * (corner[..., 3] - corner[..., 2])
-    return upper + fy * (lower - upper)
+    place = top.astype(np.int32)
+    place &= mask
+    place *= size
+    place += left.astype(np.int32) & mask
+    place += _OFFSETS[level]
+    corner = np.take(_tile(kind), place).view(np.float32).reshape(*place.shape, 4)
+    upper = _between(corner[..., 0], corner[..., 1], column)
+    return _between(upper, _between(corner[..., 2], corner[..., 3], column), row)
+
+
+def _between(low: Array, high: Array, share: Array) -> Array:
+    """Linear interpolation from low (share 0) to high (share 1)."""
+    value: Array = high - low
+    value *= share
+    value += low
+    return value
 
 
 def overlap(x: Array, low: Array | float, high: Array | float, width: Array | float) -> Array:
     """Share of a pixel of size `width` centred at x that lies in [low, high]: an edge without jags."""
     half = 0.5 * np.maximum(floats(width), 1e-6)
-    return np.clip((np.minimum(x + half, high) - np.maximum(x - half, low)) / (2 * half), 0, 1)
+    covered = np.asarray(np.minimum(x + half, high) - np.maximum(x - half, low))
+    covered /= 2 * half
+    return covered.clip(0, 1)
 
 
 def stripes(x: Array, period: float, on: float, width: Array | float) -> Array:
@@ -94,9 +108,9 @@ def stripes(x: Array, period: float, on: float, width: Array | float) -> Array:
     return (integral(x + half) - integral(x - half)) / (2 * half)
 
 
-def ramp(x: Array, low: float, high: float) -> Array:
+def ramp(x: Array, low: Array | float, high: Array | float) -> Array:
     """Smooth step from 0 at `low` to 1 at `high` (low may be the larger one)."""
-    t = np.clip((x - low) / (high - low), 0, 1)
+    t = np.asarray((x - low) / (high - low)).clip(0, 1)
     return t * t * (3 - 2 * t)
 
 
@@ -105,7 +119,8 @@ def chance(i: Array | int, j: Array | int, salt: Array | int) -> Array:
     h: Array = _whole(i) * np.uint32(374761393) + _whole(j) * np.uint32(668265263)
     h = h + _whole(salt) * np.uint32(1013904223)
     for _ in range(2):
-        h = (h ^ (h >> np.uint32(16))) * np.uint32(73244475)
+        h ^= h >> np.uint32(16)
+        h *= np.uint32(73244475)
     return ((h >> np.uint32(8)) & np.uint32(0xFFFFFF)).astype(np.float32) / np.float32(1 << 24)
 
 
@@ -131,7 +146,9 @@ def capsules(x: Array, y: Array, ends: Array, radii: Array) -> tuple[Array, Arra
     ex, ey = bx - ax, by - ay
     square = ex * ex + ey * ey + np.float32(1e-9)
     px, py = x - ax, y - ay
-    along = np.clip(px * (ex / square) + py * (ey / square), 0, 1)
+    along = px * (ex / square)
+    along += py * (ey / square)
+    along.clip(0, 1, out=along)
     px -= along * ex
     py -= along * ey
     along *= radii[:, 1:] - radii[:, :1]
