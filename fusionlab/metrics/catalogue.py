@@ -32,7 +32,7 @@ METRICS: dict[str, Metric] = {
         title="standard deviation",
         better="higher",
         rewards="global contrast",
-        fooled_by="a min-max stretch before saving (29 to 47 for one network on RoadScene), noise",
+        fooled_by="a min-max stretch before saving, and noise",
     ),
     "MI": Metric(
         title="mutual information",

@@ -20,7 +20,7 @@ from fusionlab.data.scenes import (
 from fusionlab.data.scenes.air import through_air
 from fusionlab.data.scenes.cameras import blur, develop, exposure_gain, gain_control
 from fusionlab.data.scenes.canvas import Canvas
-from fusionlab.data.scenes.materials import MATERIALS, apparent_temperature, band_radiance, surface_radiance
+from fusionlab.data.scenes.materials import MATERIALS, band_radiance, surface_radiance
 from fusionlab.data.scenes.paint import paint_scene
 from fusionlab.data.scenes.plan import draw_plan
 from fusionlab.data.scenes.textures import noise, overlap, stripes
@@ -278,7 +278,6 @@ def _extent(mask: np.ndarray) -> tuple[int, int, int, int]:
 def test_radiance_follows_planck_and_a_mirror_shows_the_sky():
     # Stefan and Boltzmann: all bands together give sigma T^4 / pi, and 8 to 14 um hold 37.6 % of it at 300 K.
     assert band_radiance(26.85) == pytest.approx(0.376 * 5.670374e-8 * 300**4 / np.pi, rel=0.01)
-    assert apparent_temperature(band_radiance(12.3)) == pytest.approx(12.3, abs=0.01)
     temperatures = dict.fromkeys(MATERIALS, 20.0) | {"zenith": -30.0, "skyline": -10.0}
     radiance = surface_radiance(temperatures)
     sky = (float(band_radiance(-30)) + float(band_radiance(-10))) / 2

@@ -63,12 +63,6 @@ def band_radiance(celsius: Array | float) -> Array:
     return np.asarray(np.interp(celsius, *_planck()))
 
 
-def apparent_temperature(radiance: Array | float) -> Array:
-    """Temperature in degrees Celsius of the black body that has this band radiance."""
-    celsius, radiances = _planck()
-    return np.asarray(np.interp(radiance, radiances, celsius))
-
-
 def surface_radiance(temperatures: Mapping[str, float]) -> dict[str, float]:
     """Radiance of each material at its temperature under the sky that the table of temperatures names."""
     sky = 0.5 * float(band_radiance(temperatures["zenith"]) + band_radiance(temperatures["skyline"]))
