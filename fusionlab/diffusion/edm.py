@@ -42,7 +42,7 @@ def noised(x: Tensor, t: Tensor | float, z: Tensor) -> Tensor:
 
 def spread(t: Tensor | float, x: Tensor) -> Tensor:
     """A level, or one for each sample (B,), with the dtype and as many axes as x (B, ...)."""
-    return torch.as_tensor(t).to(x).reshape(-1, *[1] * (x.ndim - 1))
+    return torch.as_tensor(t, dtype=x.dtype, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
 
 
 class Coefficients(NamedTuple):
@@ -96,7 +96,8 @@ def preconditioned(
     """The denoiser D of a network F (Eq. 3); the network is called with (B, C, ...) and labels (B,)."""
 
     def denoise(x: Tensor, t: Tensor | float) -> Tensor:
-        c = preconditioning(torch.as_tensor(t).to(x).expand(len(x)))
+        level = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+        c = preconditioning(level.expand(len(x)))
         return spread(c.skip, x) * x + spread(c.out, x) * network(spread(c.in_, x) * x, c.noise)
 
     return denoise
