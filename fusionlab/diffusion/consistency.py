@@ -21,13 +21,14 @@ def squared(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).square().flatten(1).mean(dim=1)
 
 
-def pseudo_huber(x: Tensor, y: Tensor) -> Tensor:
-    """sqrt(|x - y|^2 + c^2) - c with c = 0.00054 sqrt(values a sample) (Song and Dhariwal 2024): (B,).
+def pseudo_huber(x: Tensor, y: Tensor, c: float | None = None) -> Tensor:
+    """sqrt(|x - y|^2 + c^2) - c, by default c = 0.00054 sqrt(values a sample) (Song and Dhariwal 2024): (B,).
 
-    Near a length where the points differ, so that one far sample does not rule the step.
+    A length where points are far apart, so that one far sample does not rule the step; a square where they
+    are close. With c far below all gaps it pulls to the median of the targets, which is off the path.
     """
     difference = (x - y).flatten(1)
-    c = 0.00054 * math.sqrt(difference.shape[1])
+    c = 0.00054 * math.sqrt(difference.shape[1]) if c is None else c
     return (difference.square().sum(dim=1) + c**2).sqrt() - c
 
 
