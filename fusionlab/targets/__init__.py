@@ -9,11 +9,12 @@ from pathlib import Path
 from fusionlab.errors import UserError
 from fusionlab.lab import records
 from fusionlab.lab.records import Record
-from fusionlab.targets import metrics, mmdrfuse, scenes
+from fusionlab.targets import metrics, mmdrfuse, scenes, schedules
 
 Target = Callable[[str | None, str, str, int, Path], Iterator[Record]]
 
 TARGETS: dict[str, Target] = {
+    "comofusion/figure2": schedules.figure2,
     "mmdrfuse/table5": mmdrfuse.table5,
     "mmdrfuse/student": mmdrfuse.student,
     "scenes/statistics": scenes.statistics,
