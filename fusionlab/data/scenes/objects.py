@@ -48,7 +48,7 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     inside = 1 - np.sqrt(square.min(0))
     row, column = np.nonzero((inside > -0.6) & (y > -0.02))
     at = row * x.shape[1] + column
-    front = square.reshape(len(blobs), -1)[:, at].argmin(0)
+    front = square.reshape(len(blobs), -1).take(at, axis=1).argmin(0)
     x, y, inside = x[0, column], y[row, 0], inside.ravel()[at]
     px, py = u[front, column], v[front, row]
     each = floats(np.arange(len(blobs)) * 37 % 17 / 17)[front]

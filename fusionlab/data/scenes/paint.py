@@ -91,10 +91,10 @@ def _paint_sprite(
     sunlit = _sunlit(plan, weather, x, 1.2, z)
     flat = sprite.flat()
     up = np.maximum(y[row, 0], 0.05)
-    light = irradiance(weather.light.near(x, z), x, up, z, flat.normal[:, at], sunlit)
-    light *= flat.albedo[:, at]
+    light = irradiance(weather.light.near(x, z), x, up, z, flat.normal.take(at, axis=1), sunlit)
+    light *= flat.albedo.take(at, axis=1)
     if flat.glow is not None:
-        light += flat.glow[:, at]
+        light += flat.glow.take(at, axis=1)
     pixels = (row + region[0].start, column + region[1].start)
     canvas.paint(pixels, flat.alpha[at], light, flat.heat[at], z, owner)
 
