@@ -55,8 +55,15 @@ class Sprite:
             self.normal.reshape(3, -1), glow,
         )  # fmt: skip
 
-    def crop(self, region: tuple[slice, slice] | tuple[Array, ...]) -> "Sprite":
-        """The same sprite seen through a window (adding to it adds to the whole), or a copy of pixels."""
+    def stretch(self, span: slice, shape: tuple[int, ...]) -> "Sprite":
+        """A stretch of a row of pixels, folded into a shape."""
+        return Sprite(
+            self.alpha[span].reshape(shape), self.albedo[:, span].reshape(3, *shape),
+            self.heat[span].reshape(shape), self.normal[:, span].reshape(3, *shape),
+        )  # fmt: skip
+
+    def crop(self, region: tuple[slice, slice]) -> "Sprite":
+        """The same sprite seen through a window (adding to it adds to the whole)."""
         return Sprite(self.alpha[region], self.albedo[:, *region], self.heat[region], self.normal[:, *region])
 
     def add(self, alpha: Array, albedo: Array, heat: Array | float, normal: Array | None = None) -> None:
@@ -68,6 +75,15 @@ class Sprite:
         if normal is not None:
             self.normal += share * (normal - self.normal)
         self.alpha[...] = total
+
+    def add_at(self, at: Array, alpha: Array, albedo: Array, heat: Array, normal: Array) -> None:
+        """`add` to the pixels `at` of a row of them."""
+        part = Sprite(
+            self.alpha[at], self.albedo.take(at, axis=1), self.heat[at], self.normal.take(at, axis=1)
+        )
+        part.add(alpha, albedo, heat, normal)
+        self.alpha[at], self.heat[at] = part.alpha, part.heat
+        self.albedo[:, at], self.normal[:, at] = part.albedo, part.normal
 
 
 def unit(x: Array, y: Array, z: Array) -> Array:
