@@ -131,8 +131,7 @@ def sun_shadow(caster: Caster, light: Light, x: Array, z: Array) -> Array:
     away = (caster.x - x) * ax + (caster.z - z) * az
     up = away * (ly / level)
     across = (x - caster.x) * az - (z - caster.z) * ax
-    shade = caster.cover(across, up, 0.02 + 0.02 * np.abs(away))
-    return np.where(away > -0.1, shade, 0)
+    return _covered(caster, away, across, up, 0.02 + 0.02 * np.abs(away))
 
 
 def lamp_shadow(caster: Caster, lamp: Lamp, x: Array, z: Array) -> Array:
@@ -146,8 +145,20 @@ def lamp_shadow(caster: Caster, lamp: Lamp, x: Array, z: Array) -> Array:
     away = (caster.x - x) * ax + (caster.z - z) * az
     share = away / np.maximum(away + level, 0.1)
     across = ((x - caster.x) * az - (z - caster.z) * ax) * (1 - share)
-    shade = caster.cover(across, share * ly, 0.03 + 0.06 * np.abs(away))
-    return np.where((away > -0.1) & (share < 0.95), shade, 0)
+    shade = _covered(caster, away, across, share * ly, 0.03 + 0.06 * np.abs(away))
+    return np.where(share < 0.95, shade, 0)
+
+
+def _covered(caster: Caster, away: Array, across: Array, up: Array, soft: Array) -> Array:
+    """Share of light held back where it passes a caster at (across, up), `away` metres before the ground.
+
+    The outline is asked only near the caster: farther off than this, that of no tree or person covers.
+    """
+    beside = np.abs(across) < 1.6 * caster.reach + soft
+    at = np.flatnonzero(beside & (up < 2 * caster.top) & (away > -0.1))
+    shade = np.zeros_like(across)
+    shade[at] = caster.cover(across[at], up[at], soft[at])
+    return shade
 
 
 def shadow_corners(caster: Caster, source: Array, parallel: bool) -> Array:

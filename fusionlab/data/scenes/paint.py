@@ -130,7 +130,8 @@ def _paint_post(post: Post, canvas: Canvas, plan: Plan, weather: Weather) -> Non
 def _paint_person(
     person: Person, limbs: list[Limb], owner: int, canvas: Canvas, plan: Plan, weather: Weather
 ) -> None:
-    region = canvas.window(person.x - 0.75, person.x + 0.75, 0.0, person.height * 1.06, person.z)
+    wide = min(people.reach(person, limbs), 0.75)
+    region = canvas.window(person.x - wide, person.x + wide, 0.0, person.height * 1.06, person.z)
     if region is not None:
         x, y = canvas.plane(region, person.x, person.z)
         sprite = people.draw_person(person, limbs, x, y, person.z * canvas.pixel)

@@ -184,6 +184,12 @@ def _bones(limbs: list[Limb]) -> tuple[Array, Array]:
     return floats([(*limb.a, *limb.b) for limb in limbs]), floats([(limb.ra, limb.rb) for limb in limbs])
 
 
+def reach(person: Person, limbs: list[Limb]) -> float:
+    """Metres from the middle of a person that no limb passes."""
+    shares = (max(abs(limb.a[0]), abs(limb.b[0])) + max(limb.ra, limb.rb) for limb in limbs)
+    return person.height * person.build * max(shares)
+
+
 def silhouette(
     limbs: list[Limb], height: float, build: float, x: Array, y: Array, soft: Array | float
 ) -> Array:
