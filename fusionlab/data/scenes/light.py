@@ -12,6 +12,9 @@ import numpy as np
 from fusionlab.data.scenes.textures import Array, floats, ramp, rgb
 
 
+AHEAD = 0.2  # metres before a headlight at which its beam begins
+
+
 @dataclass(frozen=True)
 class Lamp:
     """A light that shines downward from `position`; irradiance at distance r is colour / r^2."""
@@ -42,9 +45,13 @@ class Light:
     beams: list[Beam] = field(default_factory=list)
 
     def near(self, x: float, z: float) -> "Light":
-        """The same light without lamps and headlights too far to matter at (x, z)."""
+        """The same light without lamps and headlights too far to matter at (x, z), or turned away from it."""
         lamps = [p for p in self.lamps if math.hypot(p.position[0] - x, p.position[2] - z) < 22]
         beams = [p for p in self.beams if math.hypot(p.position[0] - x, p.position[2] - z) < 40]
+        beams = [
+            p for p in beams
+            if (x - p.position[0]) * p.heading[0] + (z - p.position[2]) * p.heading[1] > AHEAD
+        ]  # fmt: skip
         return replace(self, lamps=lamps, beams=beams)
 
 
@@ -93,7 +100,7 @@ def beam_light(
     ahead = vx * beam.heading[0] + vz * beam.heading[1]
     aside = vx * beam.heading[1] - vz * beam.heading[0]
     distance = np.maximum(ahead, 0.6)
-    cone = np.exp(-((aside / (0.45 + 0.24 * distance)) ** 2)) * ramp(ahead, 0.2, 3.0)
+    cone = np.exp(-((aside / (0.45 + 0.24 * distance)) ** 2)) * ramp(ahead, AHEAD, 3.0)
     cone = cone * ramp(vy, 0.72, -0.25)
     if normal is None:
         facing = np.minimum(by / distance, 1)
