@@ -36,11 +36,13 @@ class Mixture:
 
         sum_k w_k (s_k^2 x + t^2 m_k) / (s_k^2 + t^2), where w_k is the chance that component k made x.
         """
-        chances = self._log_parts(x, t).softmax(dim=1)
+        parts = self._log_parts(x, t)
+        # softmax would wake all threads for a handful of numbers, and solvers call this often.
+        chances = (parts - parts.logsumexp(dim=1, keepdim=True)).exp()
         level = spread(t, x)[..., None]
         variances = self.stds[None, :, None] ** 2
-        parts = (variances * x[:, None] + level**2 * self.means) / (variances + level**2)
-        return torch.einsum("bk,bkd->bd", chances, parts)
+        guesses = (variances * x[:, None] + level**2 * self.means) / (variances + level**2)
+        return torch.einsum("bk,bkd->bd", chances, guesses)
 
     def score(self, x: Tensor, t: Tensor | float) -> Tensor:
         """The gradient of `log_density` by x, (D(x, t) - x) / t^2, for t > 0."""
