@@ -4,7 +4,7 @@ Torch and all that needs it is imported inside the commands, so that `fusionlab 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -77,7 +77,8 @@ def fuse(
     vi: Annotated[Path, typer.Argument(help="Visible image, or a folder of equal names.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Fused image, or a folder.")],
     method: Annotated[
-        str, typer.Option(help="average, maximum, laplacian, mmdrfuse or mmdrfuse-teacher.")
+        str,
+        typer.Option(help="average, maximum, laplacian, comofusion, mmdrfuse or mmdrfuse-teacher."),
     ] = "mmdrfuse",
     weights: Annotated[str, typer.Option(help="ours, official or a file.")] = "ours",
     device: Annotated[
@@ -236,6 +237,10 @@ def reproduce(
     ] = "auto",
     data: Annotated[str, typer.Option(help="auto: the target's own; else a data set or folder.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="0 where left out.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="So many seeds, one after the other.")] = 1,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on in the folder of a stopped run.")
+    ] = None,
     compare: Annotated[
         bool, typer.Option("--verify", help="Compute promoted rows again and compare.")
     ] = False,
@@ -243,7 +248,7 @@ def reproduce(
 ) -> None:
     """Recompute a table or figure of a paper.
 
-    Its numbers are recorded in a new run folder.
+    Its numbers are recorded in a new run folder. A stopped training goes on where it was with --resume.
 
     With --verify the promoted rows are computed again, in the profile, data and seed they were recorded with;
     --row, --profile, --data and --seed narrow the choice. Exit code 1 where one differs.
@@ -253,6 +258,7 @@ def reproduce(
       fusionlab reproduce --list
       fusionlab reproduce mmdrfuse/table5 --row maximum/stretch
       fusionlab reproduce mmdrfuse/table5 --verify
+      fusionlab reproduce comofusion/table4 --seeds 3
     """
     from fusionlab import targets, verify
 
@@ -262,8 +268,13 @@ def reproduce(
     if target not in targets.TARGETS:
         raise UserError(f"name a target: {', '.join(targets.TARGETS)}")
     if not compare:
-        with _new_run() as folder:
-            made = targets.reproduce(target, row, _work(profile), data, seed or 0, folder)
+        first = seed or 0
+        with nullcontext(_run_folder(resume)) if resume else _new_run() as folder:
+            made = [
+                record
+                for one in range(first, first + seeds)
+                for record in targets.reproduce(target, row, _work(profile), data, one, folder)
+            ]
         for record in made:
             unit = "" if record.unit == "1" else f" {record.unit}"
             typer.echo(f"{record.row} {record.metric} {record.value:.6g}{unit}")

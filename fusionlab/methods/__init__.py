@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from fusionlab import paths
 from fusionlab.data.pair import to_uint8
 from fusionlab.data.sources import File, choose, locate
 from fusionlab.errors import UserError
-from fusionlab.methods import baselines, mmdrfuse
+from fusionlab.methods import baselines, comofusion, mmdrfuse
 
 BASELINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "average": baselines.average,
@@ -26,11 +27,14 @@ BASELINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network and its weights: ours in the project, and the name of the official ones in the registry."""
+    """A network and its weights: ours in the project, and the name of the official ones in the registry.
 
-    network: type[nn.Module]
+    `network` takes what a weight file says of its sizes, and makes the released size without.
+    """
+
+    network: Callable[..., nn.Module]
     ours: str | None
-    official: str
+    official: str | None
 
     @property
     def released(self) -> list[File]:
@@ -39,6 +43,7 @@ class Recipe:
 
 
 NETWORKS = {
+    "comofusion": Recipe(comofusion.CoMoFusion, None, None),
     "mmdrfuse": Recipe(mmdrfuse.Student, "weights/mmdrfuse_student.safetensors", "student"),
     "mmdrfuse-teacher": Recipe(mmdrfuse.Teacher, None, "teacher"),
 }
@@ -76,7 +81,7 @@ class Fuser:
 
 
 def load(name: str, weights: str | Path = "ours", device: str | torch.device = "cpu") -> Fuser:
-    """A fuser by its name: average, maximum, laplacian, mmdrfuse, mmdrfuse-teacher.
+    """A fuser by its name: average, maximum, laplacian, comofusion, mmdrfuse, mmdrfuse-teacher.
 
     `weights` is "ours" (shipped), "official" (looked for in FUSIONLAB_WEIGHTS and the cache, its hash
     verified) or a file of safetensors or of a plain PyTorch state dict. Raises UserError for an unknown name
@@ -99,10 +104,10 @@ def load(name: str, weights: str | Path = "ours", device: str | torch.device = "
                 "`fusionlab data get mmdrfuse`"
             )
         sha256 = recipe.released[0].sha256
-    network = recipe.network()
     try:
+        network = recipe.network(**_settings(file, content))
         network.load_state_dict({key: value.float() for key, value in _state_dict(file, content).items()})
-    except RuntimeError as fault:
+    except (RuntimeError, TypeError) as fault:
         raise UserError(f"{file} does not fit {name}: {fault}") from fault
     label = str(weights) if weights in ("ours", "official") else file.name
     return Fuser(name, label, sha256, network.to(device).eval())
@@ -144,6 +149,11 @@ def _weight_file(name: str, recipe: Recipe, weights: str | Path) -> Path:
             raise UserError(f"there are no weights of ours for {name} yet; ask for weights='official'")
         return paths.asset(recipe.ours)
     if weights == "official":
+        if recipe.official is None:
+            raise UserError(
+                f"no official weights of {name} could be had (data/README.md says why), so there is no hash "
+                "to know them by; leave weights out, or give a file"
+            )
         for file in recipe.released:
             if found := locate(file):
                 return found
@@ -173,3 +183,15 @@ def _state_dict(file: Path, content: bytes) -> dict[str, Tensor]:
         return load_safetensors(content)
     except SafetensorError as fault:
         raise UserError(f"{file} is not a safetensors file ({fault}); fetch it anew") from fault
+
+
+def _settings(file: Path, content: bytes) -> dict[str, object]:
+    """What a safetensors file says of the network it belongs to: JSON under "settings", {} without."""
+    if file.suffix != ".safetensors":
+        return {}
+    try:
+        length = int.from_bytes(content[:8], "little")
+        settings = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["settings"])
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return settings if isinstance(settings, dict) else {}

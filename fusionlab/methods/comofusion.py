@@ -5,6 +5,7 @@ fusion module on maps from inside it (Fig. 3), without any true fused image (Eq.
 """
 
 import copy
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from fusionlab.diffusion.edm import EPSILON, consistency_preconditioning, precon
 from fusionlab.losses.gradient import Border, strongest_edge_loss
 from fusionlab.losses.selection import Form, Guard, selection_loss
 from fusionlab.nets.unet import UNet, conv
-from fusionlab.training import Average, cosine, draw_crops, fit
+from fusionlab.training import Average, cosine, draw_crops, fit, save_half
 
 Features = Literal["encoder", "decoder"]
 Variant = Literal["paper", "released"]
@@ -225,7 +226,8 @@ def train_autoencoder(
 
     The released one is less than half as large as its U-Net: there the row changes size and training at once.
     """
-    c = consistency_preconditioning(torch.tensor(EPSILON))
+    device = next(unet.parameters()).device
+    c = consistency_preconditioning(torch.tensor(EPSILON, device=device))
 
     def loss(_: int, generator: torch.Generator) -> Tensor:
         x = joint(*draw_crops(images, stage.batch, stage.size, generator))
@@ -272,3 +274,9 @@ def train_fusion(
         settings={**asdict(stage), "objective": repr(objective), **model.settings},
         title="fusion module",
     )
+
+
+def save(model: CoMoFusion, file: Path) -> Path:
+    """Writes both networks in half precision with their sizes, which `load` reads back; returns the file."""
+    save_half(model, file, {"settings": json.dumps(model.settings)})
+    return file

@@ -9,12 +9,17 @@ from pathlib import Path
 from fusionlab.errors import UserError
 from fusionlab.lab import records
 from fusionlab.lab.records import Record
-from fusionlab.targets import metrics, mmdrfuse, scenes, schedules
+from fusionlab.targets import comofusion, metrics, mmdrfuse, scenes, schedules
 
 Target = Callable[[str | None, str, str, int, Path], Iterator[Record]]
 
 TARGETS: dict[str, Target] = {
     "comofusion/figure2": schedules.figure2,
+    "comofusion/model": comofusion.model,
+    "comofusion/table1": comofusion.table1,
+    "comofusion/table2": comofusion.table2,
+    "comofusion/table3": comofusion.table3,
+    "comofusion/table4": comofusion.table4,
     "mmdrfuse/table5": mmdrfuse.table5,
     "mmdrfuse/student": mmdrfuse.student,
     "scenes/statistics": scenes.statistics,
@@ -23,7 +28,7 @@ TARGETS: dict[str, Target] = {
 
 
 # Targets whose weights are made by the run itself.
-TRAINING = {"mmdrfuse/student"}
+TRAINING = {"comofusion/model", "comofusion/table4", "mmdrfuse/student"}
 
 # Why a printed row and ours differ, for the report.
 DIFFERENCES = {
@@ -45,12 +50,16 @@ def reproduce(
 ) -> list[Record]:
     """Runs a target and appends each record to `<run>/records.csv` as soon as it is measured.
 
-    Raises UserError for an unknown target or row.
+    What a stopped run wrote into this folder is not written twice. Raises UserError for an unknown target
+    or row.
     """
     if target not in TARGETS:
         raise UserError(f"there is no target {target!r}; there are {', '.join(TARGETS)}")
+    file = Path(run) / "records.csv"
+    known = {record.key for record in records.read(file)} if file.exists() else set()
     measured = []
     for record in TARGETS[target](row, profile, data, seed, run):
-        records.append(run, [record])
+        if record.key not in known:
+            records.append(run, [record])
         measured.append(record)
     return measured
