@@ -1,4 +1,4 @@
-"""CoMoFusion: sizes by parts, features, and what its losses do to a fusion module that starts from scratch."""
+"""CoMoFusion: sizes by parts, features, and what its losses do to a head that starts from scratch."""
 
 import dataclasses
 
