@@ -1,18 +1,17 @@
 """Dynamic refresh: the best earlier outputs of a patch pull on the current one (MMDRFuse, Section 3.3)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusionlab.losses.gradient import laplacian
 from fusionlab.metrics.filters import gaussian
 from fusionlab.metrics.structure import ssim
 
 Taps = Callable[[Tensor], Sequence[Tensor]]
-Variant = Literal["paper", "released"]
 
 
 def ssim_to_both(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
@@ -47,9 +46,11 @@ def _magnitude(image: Tensor) -> Tensor:
     return (across.square() + down.square()).sqrt()
 
 
-class Refresh:
+class Refresh(nn.Module):
     """The history of best outputs and the loss they make; keyed by patch, so the order does not matter.
 
+    A module without weights: its buffers, 2 bytes a pixel of all patches, travel in checkpoints.
+    patches: how many there are, numbered from 0. size: their height and width.
     variant: "paper" is Eq. 8, 11 and 12 as printed: the higher score is kept, of GMSD too, where higher is
     worse, and the gap is current minus best, never above 0, so that the loss pushes away from the history.
     "released" keeps the lower GMSD, has positive gaps where the history is better, and multiplies by 10.
@@ -57,14 +58,21 @@ class Refresh:
     means over the batch, as the released code does.
     """
 
-    def __init__(self, variant: Variant, decide: Literal["image", "batch"] = "image") -> None:
-        self.weight = 10.0 if variant == "released" else -1.0
-        self.by_ssim = _Best(higher=True, decide=decide)
-        self.by_gmsd = _Best(higher=variant == "paper", decide=decide)
-
-    def loss(
+    def __init__(
         self,
-        patches: Sequence[int],
+        patches: int,
+        size: tuple[int, int],
+        variant: Literal["paper", "released"],
+        decide: Literal["image", "batch"] = "image",
+    ) -> None:
+        super().__init__()
+        self.weight = 10.0 if variant == "released" else -1.0
+        self.by_ssim = _Best(patches, size, higher=True, decide=decide)
+        self.by_gmsd = _Best(patches, size, higher=variant == "paper", decide=decide)
+
+    def forward(
+        self,
+        patches: Tensor,
         fused: Tensor,
         ir: Tensor,
         vi: Tensor,
@@ -73,7 +81,7 @@ class Refresh:
     ) -> Tensor:
         """L_refresh of Eq. 12 for these patches, whose outputs then take their place in the history.
 
-        patches: a number for each image, any but its own. fused, ir, vi: (B, 1, H, W), in [0, 1] but for what
+        patches: the number of each image, int64 (B,). fused, ir, vi: (B, 1, H, W), in [0, 1] but for what
         tanh leaves. taps: image to five feature maps (B, C, H, W), or None to leave the VGG terms of Eq. 9
         and 10 out; seen: taps(fused), which the perceptual loss has too. Scores and gaps are taken of 8-bit
         outputs, as the history keeps them, and carry no gradient. Returns a scalar, 0 where every output is
@@ -89,23 +97,13 @@ class Refresh:
             gap = best.update(patches, output.to(torch.uint8), score)
             behind = gap.nonzero()[:, 0]
             if len(behind):
-                history = best.images([patches[i] for i in behind.tolist()]).to(fused) / 255
+                history = best.images[patches[behind]].to(fused) / 255
                 distance = pixel(fused[behind], history)
                 if taps is not None:
-                    distance = distance + _feature_distance(
-                        [tap[behind] for tap in seen[chosen]], taps(history)[chosen]
-                    )
+                    here, there = [tap[behind] for tap in seen[chosen]], taps(history)[chosen]
+                    distance = distance + _feature_distance(here, there)
                 total = total + self.weight * (gap[behind] * distance).sum() / len(fused)
         return total
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that a checkpoint needs to go on from here."""
-        return {"by_ssim": self.by_ssim.state_dict(), "by_gmsd": self.by_gmsd.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
-        self.by_ssim.load_state_dict(state["by_ssim"])
-        self.by_gmsd.load_state_dict(state["by_gmsd"])
 
 
 def _brightness_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -121,40 +119,27 @@ def _feature_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     return torch.stack([(x - y).square().mean((1, 2, 3)) for x, y in zip(a, b, strict=True)]).mean(0)
 
 
-class _Best:
-    """The best 8-bit output of each patch by one score, and that score."""
+class _Best(nn.Module):
+    """The best 8-bit output of each patch by one score, and that score; NaN where there is none yet."""
 
-    def __init__(self, higher: bool, decide: Literal["image", "batch"]) -> None:
+    images: Tensor
+    scores: Tensor
+
+    def __init__(
+        self, patches: int, size: tuple[int, int], higher: bool, decide: Literal["image", "batch"]
+    ) -> None:
+        super().__init__()
         self.sign = 1 if higher else -1
         self.decide = decide
-        self.kept: dict[int, Tensor] = {}
-        self.scores: dict[int, float] = {}
+        self.register_buffer("images", torch.zeros(patches, 1, *size, dtype=torch.uint8))
+        self.register_buffer("scores", torch.full((patches,), torch.nan))
 
-    def update(self, patches: Sequence[int], output: Tensor, score: Tensor) -> Tensor:
-        """Keeps what is better; returns how far each score is behind the best of its patch, (B,), 0 or more."""
-        current = score.double().cpu()
-        before = torch.tensor([self.scores.get(p, float("nan")) for p in patches], dtype=torch.float64)
-        ahead = self.sign * (current - before)
+    def update(self, patches: Tensor, output: Tensor, score: Tensor) -> Tensor:
+        """Keeps what is better; returns how far each score is behind its patch's best, (B,), 0 or more."""
+        ahead = self.sign * (score - self.scores[patches])
         if self.decide == "batch":
             ahead = ahead.mean().expand(len(patches))
-        for i in (~(ahead <= 0)).nonzero()[:, 0].tolist():  # NaN is a patch seen for the first time
-            self.kept[patches[i]], self.scores[patches[i]] = output[i].to("cpu", copy=True), current[i].item()
-        return (-ahead).clamp_min(0).nan_to_num(0).to(score)
-
-    def images(self, patches: Sequence[int]) -> Tensor:
-        """The best outputs, uint8 (B, 1, H, W)."""
-        return torch.stack([self.kept[p] for p in patches])
-
-    def state_dict(self) -> dict[str, Any]:
-        patches = list(self.kept)
-        scores = torch.tensor([self.scores[p] for p in patches], dtype=torch.float64)
-        return {
-            "patches": torch.tensor(patches),
-            "scores": scores,
-            "images": self.images(patches) if patches else torch.empty(0),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        patches = state["patches"].tolist()
-        self.kept = dict(zip(patches, state["images"], strict=True))
-        self.scores = dict(zip(patches, state["scores"].tolist(), strict=True))
+        better = ~(ahead <= 0)
+        self.images[patches[better]] = output[better]
+        self.scores[patches[better]] = score[better]
+        return (-ahead).clamp_min(0).nan_to_num(0)

@@ -22,6 +22,13 @@ def outputs(ir, vi, epochs):
         yield ((ir + vi) / 2 + 0.4 * abs(np.sin(epoch + 1)) * noise).clamp(0, 1)
 
 
+ALL = torch.arange(6)
+
+
+def history(variant="released", patches=6, decide="image"):
+    return Refresh(patches, (SIDE, SIDE), variant, decide)
+
+
 def sources(count=6):
     return random(count, 1, SIDE, SIDE, seed=1), random(count, 1, SIDE, SIDE, seed=2)
 
@@ -42,34 +49,34 @@ def test_gmsd_against_a_slow_form_of_its_definition():
 
 def test_the_kept_history_never_gets_worse_and_is_what_its_score_says():
     ir, vi = sources()
-    refresh = Refresh("released")
+    refresh = history()
     best_ssim, best_gmsd = torch.full((6,), -9.0), torch.full((6,), 9.0)
     for fused in outputs(ir, vi, 8):
-        refresh.loss(range(6), fused, ir, vi)
-        kept_ssim = ssim_to_both(refresh.by_ssim.images(range(6)) / 255, ir, vi)
-        kept_gmsd = gmsd_to_both(refresh.by_gmsd.images(range(6)) / 255, ir, vi)
+        refresh(ALL, fused, ir, vi)
+        kept_ssim = ssim_to_both(refresh.by_ssim.images / 255, ir, vi)
+        kept_gmsd = gmsd_to_both(refresh.by_gmsd.images / 255, ir, vi)
         assert (kept_ssim >= best_ssim).all() and (kept_gmsd <= best_gmsd).all()
-        assert [refresh.by_ssim.scores[p] for p in range(6)] == pytest.approx(kept_ssim.tolist(), abs=1e-6)
+        assert torch.allclose(refresh.by_ssim.scores, kept_ssim, atol=1e-6)
         best_ssim, best_gmsd = kept_ssim, kept_gmsd
-    assert refresh.by_ssim.kept[0].dtype == torch.uint8
+    assert refresh.by_ssim.images.dtype == torch.uint8
 
 
 def test_the_printed_rule_keeps_the_worst_gmsd_and_pushes_away():
     ir, vi = sources()
-    printed, released = Refresh("paper"), Refresh("released")
+    printed, released = history("paper"), history("released")
     for fused in outputs(ir, vi, 6):
-        losses = [rule.loss(range(6), fused, ir, vi).item() for rule in (printed, released)]
+        losses = [rule(ALL, fused, ir, vi).item() for rule in (printed, released)]
     assert losses[0] < 0 < losses[1]
-    assert all(printed.by_gmsd.scores[p] > released.by_gmsd.scores[p] for p in range(6))
+    assert (printed.by_gmsd.scores > released.by_gmsd.scores).all()
 
 
 def test_the_loss_of_one_patch_by_hand():
     ir, vi = sources(1)
     good, bad = ((ir + vi) / 2 * 255).round() / 255, random(1, 1, SIDE, SIDE, seed=5)
-    refresh = Refresh("released")
-    assert refresh.loss([7], good, ir, vi).item() == 0
+    refresh = history()
+    assert refresh(ALL[5:], good, ir, vi).item() == 0
     fused = bad.clone().requires_grad_()
-    loss = refresh.loss([7], fused, ir, vi)
+    loss = refresh(ALL[5:], fused, ir, vi)
     seen = (bad * 255).round() / 255
     by_ssim = (ssim_to_both(good, ir, vi) - ssim_to_both(seen, ir, vi)).item()
     by_gmsd = (gmsd_to_both(seen, ir, vi) - gmsd_to_both(good, ir, vi)).item()
@@ -93,32 +100,29 @@ def test_features_pull_as_well():
     def taps(image):
         return [k * image for k in range(1, 6)]
 
-    plain, with_taps = Refresh("released"), Refresh("released")
+    plain, with_taps = history(), history()
     for refresh in (plain, with_taps):
-        refresh.loss([0], good, ir, vi)
+        refresh(ALL[:1], good, ir, vi)
     seen = (bad * 255).round() / 255
     by_ssim = (ssim_to_both(good, ir, vi) - ssim_to_both(seen, ir, vi)).item()
     by_gmsd = (gmsd_to_both(seen, ir, vi) - gmsd_to_both(good, ir, vi)).item()
     square = (bad - good).square().mean().item()
     more = 10 * square * (by_ssim * (16 + 25) / 2 + by_gmsd * (1 + 4 + 9) / 3)
-    got = with_taps.loss([0], bad, ir, vi, taps, taps(bad)).item() - plain.loss([0], bad, ir, vi).item()
+    got = with_taps(ALL[:1], bad, ir, vi, taps, taps(bad)).item() - plain(ALL[:1], bad, ir, vi).item()
     assert got == pytest.approx(more, rel=1e-4)
 
 
-def test_neither_numbering_nor_order_matters():
+def test_the_order_does_not_matter_and_the_last_patch_has_a_place():
     """The released history has N rows for patches 1 to N, and fails at N."""
     ir, vi = sources()
-    plain, shuffled = Refresh("released"), Refresh("released")
-    order = [4, 0, 5, 2, 1, 3]
+    plain, shuffled = history(), history()
+    order = torch.tensor([4, 0, 5, 2, 1, 3])
     for fused in outputs(ir, vi, 5):
-        one = plain.loss(range(1, 7), fused, ir, vi).item()
-        pieces = [
-            shuffled.loss([p + 1 for p in part], fused[part], ir[part], vi[part]).item() * len(part) / 6
-            for part in (order[:2], order[2:])
-        ]
-        assert sum(pieces) == pytest.approx(one, rel=1e-5, abs=1e-9)
-    assert plain.by_ssim.scores == pytest.approx(shuffled.by_ssim.scores)
-    assert all(torch.equal(plain.by_gmsd.kept[p], shuffled.by_gmsd.kept[p]) for p in range(1, 7))
+        one = plain(ALL, fused, ir, vi).item()
+        parts = [shuffled(part, fused[part], ir[part], vi[part]).item() / 2 for part in order.split(3)]
+        assert sum(parts) == pytest.approx(one, rel=1e-5, abs=1e-9)
+    assert torch.allclose(plain.by_ssim.scores, shuffled.by_ssim.scores)
+    assert torch.equal(plain.by_gmsd.images, shuffled.by_gmsd.images)
 
 
 def test_a_batch_decides_as_a_whole_in_the_released_way():
@@ -126,24 +130,21 @@ def test_a_batch_decides_as_a_whole_in_the_released_way():
     ir, vi = sources(2)
     first = torch.cat([random(1, 1, SIDE, SIDE, seed=6), (ir[1:] + vi[1:]) / 2])
     second = torch.cat([0.5 * first[:1] + 0.25 * (ir[:1] + vi[:1]), random(1, 1, SIDE, SIDE, seed=7)])
-    by_image, by_batch = Refresh("released"), Refresh("released", decide="batch")
-    for refresh in (by_image, by_batch):
-        refresh.loss([0, 1], first, ir, vi)
-        before = dict(refresh.by_ssim.scores)
-        refresh.loss([0, 1], second, ir, vi)
-        better = [refresh.by_ssim.scores[p] > before[p] for p in (0, 1)]
-        assert better == ([True, False] if refresh is by_image else [False, False])
+    for decide, wanted in (("image", [True, False]), ("batch", [False, False])):
+        refresh = history(patches=2, decide=decide)
+        refresh(ALL[:2], first, ir, vi)
+        before = refresh.by_ssim.scores.clone()
+        refresh(ALL[:2], second, ir, vi)
+        assert (refresh.by_ssim.scores > before).tolist() == wanted
 
 
 def test_stopped_and_resumed_equals_unbroken(tmp_path):
     ir, vi = sources()
-    unbroken, stopped = Refresh("released"), Refresh("released")
+    unbroken, stopped = history(), history()
     for epoch, fused in enumerate(outputs(ir, vi, 6)):
-        one = unbroken.loss(range(6), fused, ir, vi)
-        two = stopped.loss(range(6), fused, ir, vi)
-        assert one.item() == two.item()
+        assert unbroken(ALL, fused, ir, vi).item() == stopped(ALL, fused, ir, vi).item()
         if epoch == 2:
             torch.save(stopped.state_dict(), tmp_path / "state.pt")
-            stopped = Refresh("released")
+            stopped = history()
             stopped.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert unbroken.by_ssim.scores == stopped.by_ssim.scores
+    assert torch.equal(unbroken.by_ssim.images, stopped.by_ssim.images)
