@@ -13,7 +13,7 @@ from fusionlab.lab.records import Record, measured, this_command
 from fusionlab.methods import Fuser, fuse, load
 from fusionlab.methods.mmdrfuse import Student, pixel_objective
 from fusionlab.metrics import CONVENTIONS, evaluate
-from fusionlab.training import crops, fit, save_half
+from fusionlab.training import crops, epochs, fit, one_cycle, save_half
 
 CONVENTION = "mmdrfuse"
 
@@ -112,7 +112,15 @@ def train_student(profile: str, seed: int, run: Path) -> Path:
     network = Student()
     pairs = open_pairs("scenes", recipe["scenes"], seed=seed, split="train")
     ir, vi = crops(pairs, recipe["per_scene"], size=64, seed=seed)
-    fit(network, pixel_objective, ir, vi, epochs=recipe["epochs"], batch=25, learning_rate=1e-2, seed=seed)
+    batches = epochs(len(ir), batch=25, times=recipe["epochs"], seed=seed)
+    fit(
+        lambda step, _: pixel_objective(network, ir[batches[step]], vi[batches[step]]),
+        {"student": network},
+        torch.optim.Adam(network.parameters()),
+        steps=len(batches),
+        seed=seed,
+        schedule=one_cycle(1e-2, len(batches)),
+    )
     file = Path(run) / "mmdrfuse_student.safetensors"
     save_half(network, file)
     return file
