@@ -9,20 +9,21 @@ from pathlib import Path
 from fusionlab.errors import UserError
 from fusionlab.lab import records
 from fusionlab.lab.records import Record
-from fusionlab.targets import metrics, mmdrfuse, scenes
+from fusionlab.targets import metrics, mmdrfuse, mmdrfuse_training, scenes
 
 Target = Callable[[str | None, str, str, int, Path], Iterator[Record]]
 
 TARGETS: dict[str, Target] = {
     "mmdrfuse/table5": mmdrfuse.table5,
     "mmdrfuse/student": mmdrfuse.student,
+    "mmdrfuse/teacher": mmdrfuse_training.teacher,
     "scenes/statistics": scenes.statistics,
     "metrics/truth-preview": metrics.truth_preview,
 }
 
 
 # Targets whose weights are made by the run itself.
-TRAINING = {"mmdrfuse/student"}
+TRAINING = {"mmdrfuse/student", "mmdrfuse/teacher"}
 
 # Why a printed row and ours differ, for the report.
 DIFFERENCES = {
