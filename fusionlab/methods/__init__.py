@@ -41,6 +41,7 @@ class Recipe:
 
 NETWORKS = {
     "mmdrfuse": Recipe(mmdrfuse.Student, "weights/mmdrfuse_student.safetensors", "student"),
+    "mmdrfuse-scenes": Recipe(mmdrfuse.Student, "weights/mmdrfuse_student.safetensors", None),
     "mmdrfuse-teacher": Recipe(mmdrfuse.Teacher, None, "teacher"),
     "mmdrfuse-teacher-half": Recipe(partial(mmdrfuse.Teacher, width=16), None, None),
 }

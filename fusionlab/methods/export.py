@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from fusionlab import __version__
