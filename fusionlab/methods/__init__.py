@@ -43,7 +43,9 @@ NETWORKS = {
     "mmdrfuse": Recipe(mmdrfuse.Student, "weights/mmdrfuse_student.safetensors", "student"),
     "mmdrfuse-scenes": Recipe(mmdrfuse.Student, "weights/mmdrfuse_student.safetensors", None),
     "mmdrfuse-teacher": Recipe(mmdrfuse.Teacher, None, "teacher"),
-    "mmdrfuse-teacher-half": Recipe(partial(mmdrfuse.Teacher, width=16), None, None),
+    "mmdrfuse-teacher-half": Recipe(
+        partial(mmdrfuse.Teacher, width=16), "weights/mmdrfuse_teacher_half.safetensors", None
+    ),
 }
 METHODS = (*BASELINES, *NETWORKS)
 
@@ -79,7 +81,7 @@ class Fuser:
 
 
 def load(name: str, weights: str | Path = "ours", device: str | torch.device = "cpu") -> Fuser:
-    """A fuser by its name: average, maximum, laplacian, mmdrfuse, mmdrfuse-teacher.
+    """A fuser by its name: average, maximum, laplacian, mmdrfuse, mmdrfuse-teacher and more (METHODS).
 
     `weights` is "ours" (shipped), "official" (looked for in FUSIONLAB_WEIGHTS and the cache, its hash
     verified) or a file of safetensors or of a plain PyTorch state dict. Raises UserError for an unknown name
