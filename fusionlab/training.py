@@ -37,10 +37,10 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-            mean.lerp_(value, 1 - self.rate(step))
-        for kept, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
-            kept.copy_(value)
+        for mean, weight in zip(self.average.parameters(), self.network.parameters(), strict=True):
+            mean.lerp_(weight, 1 - self.rate(step))
+        for kept, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            kept.copy_(buffer)
 
 
 def fit(
@@ -263,7 +263,7 @@ def draw_crops(
 ) -> tuple[Tensor, Tensor]:
     """A batch of random crops of random pairs (ir, vi), each (1, 1, H, W): two tensors (B, 1, size, size)."""
     chosen = torch.randint(len(images), (batch,), generator=generator).tolist()
-    cut = [cut_out(*images[index], size, generator) for index in chosen]
+    cut = [cut_out(images[index][0], images[index][1], size, generator) for index in chosen]
     return torch.cat([ir for ir, _ in cut]), torch.cat([vi for _, vi in cut])
 
 
