@@ -27,7 +27,7 @@ from fusionlab.training import crops
 
 RECIPE = {
     "smoke": {"pairs": 4, "per_pair": 2, "times": 2},
-    "laptop": {"pairs": 150, "per_pair": 2, "times": 40},
+    "laptop": {"pairs": 150, "per_pair": 2, "times": 16},
 }
 
 
