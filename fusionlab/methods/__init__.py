@@ -41,7 +41,7 @@ class Recipe:
 
 NETWORKS = {
     "mmdrfuse": Recipe(mmdrfuse.Student, "weights/mmdrfuse_student.safetensors", "student"),
-    "mmdrfuse-scenes": Recipe(mmdrfuse.Student, "weights/mmdrfuse_student.safetensors", None),
+    "mmdrfuse-distilled": Recipe(mmdrfuse.Student, "weights/mmdrfuse_distilled.safetensors", None),
     "mmdrfuse-teacher": Recipe(mmdrfuse.Teacher, None, "teacher"),
     "mmdrfuse-teacher-half": Recipe(
         partial(mmdrfuse.Teacher, width=16), "weights/mmdrfuse_teacher_half.safetensors", None

@@ -117,7 +117,7 @@ class Teacher(nn.Module):
 def pixel_objective(network: Student | Teacher, ir: Tensor, vi: Tensor) -> Tensor:
     """L_int + 0.1 L_grad (Eq. 2 and 3, in the released form and weights of the student): no VGG, no teacher.
 
-    What the 113 parameters of `mmdrfuse-scenes` are trained with: seconds, where distillation takes minutes.
+    What our shipped 113 parameters are trained with on scenes: seconds, where a teacher takes minutes.
     """
     _, fused = network.maps(ir, vi)
     return intensity_loss(fused, ir, vi) + 0.1 * gradient_loss(fused, ir, vi, variant="released")

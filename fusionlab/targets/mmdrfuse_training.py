@@ -70,7 +70,7 @@ def distilled(row: str | None, profile: str, data: str, seed: int, run: Path) ->
     train(network, patches, STUDENT, times=recipe["times"], batch=25, rate=1e-2, seed=seed)
     file = run / "mmdrfuse_distilled.safetensors"
     save_half(network, file)
-    yield from scored("mmdrfuse/distilled", "ours", load("mmdrfuse", file), profile, seed)
+    yield from scored("mmdrfuse/distilled", "ours", load("mmdrfuse-distilled", file), profile, seed)
 
 
 def half_teacher() -> Teacher:

@@ -90,8 +90,8 @@ def test_the_released_teacher_image_by_image(shared):
 @pytest.mark.parametrize(
     ("target", "file", "row"),
     [
-        ("mmdrfuse/student", "mmdrfuse_student", "student-scenes"),
-        ("mmdrfuse/distilled", "mmdrfuse_distilled", "student-ours"),
+        ("mmdrfuse/student", "mmdrfuse_student", "student-ours"),
+        ("mmdrfuse/distilled", "mmdrfuse_distilled", "student-distilled"),
         ("mmdrfuse/teacher", "mmdrfuse_teacher_half", "teacher-half"),
     ],
 )

@@ -98,7 +98,7 @@ def test_the_printed_operations_and_sizes_are_these_counts():
         ("mmdrfuse/table1", "III with refresh"),
         ("mmdrfuse/table2", "II direct"),
         ("mmdrfuse/table3", "student of 897"),
-        ("mmdrfuse/table6", "student-ours/blackened"),
+        ("mmdrfuse/table6", "student-distilled/blackened"),
         ("mmdrfuse/distilled", None),
         ("mmdrfuse/teacher", None),
     ],
@@ -126,7 +126,7 @@ def test_our_student_keeps_to_the_pattern_of_its_teacher(shared):
     """On val pairs our student must be nearer to its teacher's output than the mean of the sources is."""
     import fusionlab
 
-    student, teacher = load("mmdrfuse"), load("mmdrfuse-teacher-half")
+    student, teacher = load("mmdrfuse-distilled"), load("mmdrfuse-teacher-half")
     for pair in fusionlab.open_pairs("roadscene", 3, split="val"):
         wanted = teacher(pair.ir, pair.vi)
         ours = (student(pair.ir, pair.vi) - wanted).abs().mean()
