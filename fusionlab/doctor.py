@@ -156,7 +156,7 @@ def _weights(findings: Findings) -> None:
             findings.remedies.append(str(error))
 
     for name, recipe in NETWORKS.items():
-        for source in ("ours", "official") if recipe.ours else ("official",):
+        for source in [s for s in ("ours", "official") if getattr(recipe, s)]:
             try:
                 findings.add("weights", describe(load(name, source)))
             except UserError as error:

@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,9 +29,9 @@ BASELINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class Recipe:
     """A network and its weights: ours in the project, and the name of the official ones in the registry."""
 
-    network: type[nn.Module]
+    network: Callable[[], nn.Module]
     ours: str | None
-    official: str
+    official: str | None
 
     @property
     def released(self) -> list[File]:
@@ -40,7 +41,11 @@ class Recipe:
 
 NETWORKS = {
     "mmdrfuse": Recipe(mmdrfuse.Student, "weights/mmdrfuse_student.safetensors", "student"),
+    "mmdrfuse-distilled": Recipe(mmdrfuse.Student, "weights/mmdrfuse_distilled.safetensors", None),
     "mmdrfuse-teacher": Recipe(mmdrfuse.Teacher, None, "teacher"),
+    "mmdrfuse-teacher-half": Recipe(
+        partial(mmdrfuse.Teacher, width=16), "weights/mmdrfuse_teacher_half.safetensors", None
+    ),
 }
 METHODS = (*BASELINES, *NETWORKS)
 
@@ -76,7 +81,7 @@ class Fuser:
 
 
 def load(name: str, weights: str | Path = "ours", device: str | torch.device = "cpu") -> Fuser:
-    """A fuser by its name: average, maximum, laplacian, mmdrfuse, mmdrfuse-teacher.
+    """A fuser by its name: average, maximum, laplacian, mmdrfuse, mmdrfuse-teacher and more (METHODS).
 
     `weights` is "ours" (shipped), "official" (looked for in FUSIONLAB_WEIGHTS and the cache, its hash
     verified) or a file of safetensors or of a plain PyTorch state dict. Raises UserError for an unknown name
@@ -144,6 +149,8 @@ def _weight_file(name: str, recipe: Recipe, weights: str | Path) -> Path:
             raise UserError(f"there are no weights of ours for {name} yet; ask for weights='official'")
         return paths.asset(recipe.ours)
     if weights == "official":
+        if recipe.official is None:
+            raise UserError(f"nobody else released {name}; leave weights out")
         for file in recipe.released:
             if found := locate(file):
                 return found
