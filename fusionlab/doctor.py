@@ -145,6 +145,15 @@ def _weights(findings: Findings) -> None:
     if not findings.usable:
         return
     from fusionlab.methods import NETWORKS, describe, load
+    from fusionlab.nets.features import BACKBONES, read_backbone
+
+    for name in BACKBONES:
+        try:
+            read_backbone(name)
+            findings.add("weights", f"{name}: found, for losses that see as networks do")
+        except UserError as error:
+            findings.add("weights", f"{name}: not usable")
+            findings.remedies.append(str(error))
 
     for name, recipe in NETWORKS.items():
         for source in [s for s in ("ours", "official") if getattr(recipe, s)]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fusionlab.data.pair import Pair
+from fusionlab.diffusion.consistency import follow
 from fusionlab.errors import UserError
 
 # What a schedule gives for each step: settings of the optimiser, such as {"lr": 1e-3}.
@@ -37,8 +38,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        for mean, weight in zip(self.average.parameters(), self.network.parameters(), strict=True):
-            mean.lerp_(weight, 1 - self.rate(step))
+        follow(self.average, self.network, self.rate(step))
         for kept, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
             kept.copy_(buffer)
 
@@ -235,6 +235,11 @@ def one_cycle(peak: float, steps: int) -> Schedule:
         return {"lr": _cosine(peak, peak / 25e4, part), "betas": (_cosine(0.85, 0.95, part), 0.999)}
 
     return at
+
+
+def cosine(peak: float, steps: int) -> Schedule:
+    """A learning rate that falls from its peak to 0 along half a cosine."""
+    return lambda step: {"lr": _cosine(peak, 0.0, step / steps)}
 
 
 def _cosine(start: float, end: float, part: float) -> float:

@@ -70,8 +70,8 @@ def rgb_to_ycbcr(rgb: Tensor) -> Tensor:
 
     Full-range BT.601, as in JPEG (JFIF 1.02); the weights of Y are .299, .587 and .114.
     """
-    r, g, b = rgb.unbind(dim=1)
-    y = 0.299 * r + 0.587 * g + 0.114 * b
+    r, _, b = rgb.unbind(dim=1)
+    y = _luma(rgb)
     cb, cr = 0.5 + (b - y) / 1.772, 0.5 + (r - y) / 1.402
     # Rounding alone can leave [0, 1], by about 1e-7.
     return torch.stack([y, cb, cr], dim=1).clamp(0, 1)
@@ -90,7 +90,14 @@ def ycbcr_to_rgb(ycbcr: Tensor) -> Tensor:
 
 def luminance(image: Tensor) -> Tensor:
     """The BT.601 luminance (B, 1, H, W) of a grey (B, 1, H, W) or RGB (B, 3, H, W) image in [0, 1]."""
-    return image if image.shape[1] == 1 else rgb_to_ycbcr(image)[:, :1]
+    if image.shape[1] == 1:
+        return image
+    return _luma(image).clamp(0, 1).unsqueeze(1)
+
+
+def _luma(rgb: Tensor) -> Tensor:
+    r, g, b = rgb.unbind(dim=1)
+    return 0.299 * r + 0.587 * g + 0.114 * b
 
 
 def read_image(path: str | Path) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Border = Literal["replicate", "zero", "valid"]
+
 
 def laplacian(image: Tensor) -> Tensor:
     """Mean of the eight neighbours minus the centre, (B, 1, H, W) to the same shape, zero padding.
@@ -39,3 +41,32 @@ def gradient_loss(
     All (B, 1, H, W); returns a scalar.
     """
     return F.mse_loss(laplacian(fused), target_edges(ir, vi, variant))
+
+
+def sobel(image: Tensor, border: Border = "replicate") -> tuple[Tensor, Tensor]:
+    """Horizontal and vertical Sobel derivatives (weights 1 2 1, not divided) of (B, 1, H, W).
+
+    `border` is what lies outside: "replicate" repeats the last pixel, "zero" is black, as in CoMoFusion's
+    released code, where a flat white image gets edges; "valid" looks at whole windows, (B, 1, H-2, W-2).
+    """
+    across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    kernels = torch.stack([across, across.T])[:, None].to(image)
+    if border == "replicate":
+        image = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    gx, gy = F.conv2d(image, kernels, padding=1 if border == "zero" else 0).split(1, dim=1)
+    return gx, gy
+
+
+def edges(image: Tensor, border: Border = "replicate") -> Tensor:
+    """|gx| + |gy| of the Sobel derivatives, what CoMoFusion's released code takes for the gradient."""
+    gx, gy = sobel(image, border)
+    return gx.abs() + gy.abs()
+
+
+def strongest_edge_loss(fused: Tensor, ir: Tensor, vi: Tensor, border: Border = "replicate") -> Tensor:
+    """||grad I_f - max(grad I_vis, grad I_ir)||_1 / HW (CoMoFusion, Eq. 9), grad as in `edges`: a scalar.
+
+    Blind to brightness and to the sign of contrast: 1 - I_f scores as I_f does. Never 0 in general, since a
+    maximum of two magnitudes is not the gradient of any image.
+    """
+    return (edges(fused, border) - torch.maximum(edges(ir, border), edges(vi, border))).abs().mean()

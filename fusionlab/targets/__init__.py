@@ -16,11 +16,13 @@ from fusionlab.targets import (
     mmdrfuse_efficiency,
     mmdrfuse_training,
     scenes,
+    schedules,
 )
 
 Target = Callable[[str | None, str, str, int, Path], Iterator[Record]]
 
 TARGETS: dict[str, Target] = {
+    "comofusion/figure2": schedules.figure2,
     "mmdrfuse/table1": mmdrfuse_ablation.table1,
     "mmdrfuse/table2": mmdrfuse_ablation.table2,
     "mmdrfuse/table3": mmdrfuse_ablation.table3,

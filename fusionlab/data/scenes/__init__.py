@@ -14,7 +14,7 @@ from scipy.ndimage import shift as displaced
 from torch import Tensor
 
 from fusionlab.data.folders import Pairs
-from fusionlab.data.pair import Pair, rgb_to_ycbcr
+from fusionlab.data.pair import Pair, luminance, rgb_to_ycbcr
 from fusionlab.data.scenes.air import through_air
 from fusionlab.data.scenes.cameras import LENS_IR, blur, photograph, thermograph
 from fusionlab.data.scenes.canvas import Canvas
@@ -135,16 +135,17 @@ def _render(seed: int, height: int, width: int, condition: str, name: str, setti
     inner = (slice(margin, margin + height), slice(margin, margin + width))
 
     visible = rgb_to_ycbcr(_tensor(photograph(air, weather, rng)[:, *inner]))
-    clear = rgb_to_ycbcr(_tensor(photograph(canvas.radiance, weather, None)[:, *inner]))
-    still, clear_ir = thermograph(air_ir, canvas.heat, rng, settings.gain, settings.polarity)
+    clear = luminance(_tensor(photograph(canvas.radiance, weather, None)[:, *inner]))
+    warmth = blur(canvas.heat, LENS_IR * canvas.rows)
+    still, clear_ir = thermograph(air_ir, warmth, rng, settings.gain, settings.polarity)
     moved = displaced(still, settings.shift, order=1, mode="nearest") if margin else still
 
     owner = canvas.owner[inner]
     labels = plan.classes[owner]
     boxes, names = _boxes(owner, plan)
-    warmer = blur(canvas.heat, LENS_IR * canvas.rows)[inner] > 0.12 + weather.heat["road"]
+    warmer = warmth[inner] > 0.12 + weather.heat["road"]
     truth = Truth(
-        vi=clear[:, :1],
+        vi=clear,
         ir=_tensor(clear_ir[inner][None]),
         labels=torch.from_numpy(labels),
         boxes=boxes,

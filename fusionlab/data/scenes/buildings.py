@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fusionlab.data.scenes.canvas import Canvas
 from fusionlab.data.scenes.light import irradiance
@@ -154,7 +155,7 @@ def _paint_walls(canvas: Canvas, plan: Plan, weather: Weather, views: list[View]
             if facing > 0:
                 sunlit[piece] = 1 - building_shade(plan, weather, x[piece], y[piece], z[piece])
             heat[piece] *= 0.92 + 0.38 * sunlit[piece] * facing
-    light = irradiance(weather.light, x, y, z, outward.T[:, which], sunlit)
+    light = irradiance(weather.light, x, y, z, outward.T.take(which, axis=1), sunlit)
     light *= 0.55 + 0.45 * ramp(y, 0.0, 5.0)  # the street hides half the sky from its foot
     radiance = albedo * light + glow
     for piece in pieces:
@@ -167,7 +168,7 @@ def _facade(
     """Albedo (3, n), own light (3, n) and infrared radiance (n) at pixels (u along, y up) of walls[which]."""
     blocks = [wall.block for wall in walls]
 
-    def of(values: list[float]) -> Array:
+    def of(values: ArrayLike) -> Array:
         return np.take(floats(values), which)
 
     salt = np.array([block.salt for block in blocks])[which]
@@ -187,8 +188,9 @@ def _facade(
     foot = np.exp(-np.maximum(y, 0) / floats(0.7))
     dirt = 1 - 0.30 * foot * (1 + 0.4 * stain)
     colour = floats([block.wall for block in blocks]).T
-    albedo = np.clip(tone * dirt, 0.1, 2) * colour[:, which]
-    warmth = of([weather.heat["wall"] * (0.82 + 0.36 * float(chance(b.salt, 1, 2)[0])) for b in blocks])
+    albedo = np.clip(tone * dirt, 0.1, 2) * colour.take(which, axis=1)
+    luck = chance(np.array([block.salt for block in blocks]), 1, 2).astype(np.float64)
+    warmth = of(weather.heat["wall"] * (0.82 + 0.36 * luck))
     heat = warmth * (1 + 0.035 * stain + 0.045 * streak + 0.08 * foot)
     glow = np.zeros_like(albedo)
 
@@ -223,7 +225,7 @@ def _facade(
     band = overlap(above, -0.14, 0.10, fy) * fits * floats(salt % 2)
     cornice = overlap(y, height - 0.55, height, fy)
     trim = np.maximum(np.maximum(surround, band), cornice) * 0.7
-    pale = (colour * 0.5 + rgb([0.24, 0.23, 0.21]))[:, which]
+    pale = (colour * 0.5 + rgb([0.24, 0.23, 0.21])).take(which, axis=1)
     albedo = albedo + trim * (pale * tone - albedo)
     albedo = albedo * (1 - 0.35 * overlap(y, height - 0.75, height - 0.55, fy))
     albedo = albedo * (1 + 0.25 * ledge)
@@ -240,7 +242,9 @@ def _facade(
         which[at], salt[at], u[at], y[at], fu[at], size[at], shift[at], bay[at], floor[at], across[at],
         above[at], middle[at], half[at], sill[at], lintel[at], hole[at], glass[at], warmth[at],
     )  # fmt: skip
-    albedo[:, at], glow[:, at], heat[at] = _panes(weather, walls, panes, albedo[:, at], heat[at])
+    albedo[:, at], glow[:, at], heat[at] = _panes(
+        weather, walls, panes, albedo.take(at, axis=1), heat[at]
+    )
     if shop.any():
         _shops(
             weather,
@@ -300,7 +304,7 @@ def _panes(
     glow = sheen * rgb(weather.skyline * 0.6 + weather.zenith * 0.4)
     lit = draw < np.take(floats([wall.block.lit for wall in walls]), p.which)
     if weather.lamps_on:
-        tint = LIT[:, (chance(p.bay, p.floor, p.salt + 3) * 4).astype(np.intp)]
+        tint = LIT.take((chance(p.bay, p.floor, p.salt + 3) * 4).astype(np.intp), axis=1)
         room = (0.45 + 0.75 * rise) * (0.5 + 0.9 * kind) * np.where(cloth, 0.6 * fold, 1.0)
         room = room * (0.85 + 0.3 * noise("stain", p.u, p.y, 0.15, p.size, p.shift + 53))
         glow = glow + (p.glass * lit * np.maximum(room, 0.05) * weather.windows) * tint
@@ -320,7 +324,7 @@ def _shops(
 ) -> None:  # fmt: skip
     """Ground floors with display windows and signs at the pixels `at`; changes the last three arrays."""
     salt, unit, u, y, fu, fy = (a[at] for a in (salt, unit, u, y, fu, fy))
-    albedo, glow, heat = all_albedo[:, at], all_glow[:, at], all_heat[at]
+    albedo, glow, heat = all_albedo.take(at, axis=1), all_glow.take(at, axis=1), all_heat[at]
     index = np.floor(u / unit)
     across = u - index * unit
     inset = overlap(across, 0.35, unit - 0.35, fu)
@@ -343,7 +347,7 @@ def _shops(
 
     # The sign: a coloured board with strokes that read as lettering, painted, so unseen in infrared.
     board = overlap(across, 0.3, unit - 0.3, fu) * overlap(y, 2.85, 3.55, fy)
-    colour = SIGNS[:, (chance(index, 13, salt) * SIGNS.shape[1]).astype(np.intp)]
+    colour = SIGNS.take((chance(index, 13, salt) * SIGNS.shape[1]).astype(np.intp), axis=1)
     glyph = np.floor((across - 0.7) / 0.42)
     gx = (across - 0.7 - glyph * 0.42) / 0.42
     gy = (y - 2.98) / 0.44

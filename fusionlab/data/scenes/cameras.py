@@ -144,15 +144,14 @@ def blur(image: Array, sigma: float) -> Array:
 
 
 def thermograph(
-    heat: Array, clear: Array, rng: np.random.Generator, gain: str, polarity: str
+    heat: Array, truth: Array, rng: np.random.Generator, gain: str, polarity: str
 ) -> tuple[Array, Array]:
-    """Infrared picture (H, W) of `heat` and its truth of `clear`, in [0, 1], in steps of 1/255.
+    """Infrared picture (H, W) of `heat`, and of `truth` that the lens blurred, in [0, 1], in steps of 1/255.
 
     Optics resolve less than those of the visible camera. Noise differs from picture to picture, and each
     column has an offset of its own. The truth has neither, and goes through the same gain control.
     """
     rows, columns = heat.shape
-    truth = blur(clear, LENS_IR * rows)
     image = blur(heat, LENS_IR * rows)
     image = image + np.float32(0.007) * rng.standard_normal(image.shape, dtype=np.float32)
     image += np.float32(0.0035) * rng.standard_normal((1, columns), dtype=np.float32)

@@ -55,8 +55,15 @@ class Sprite:
             self.normal.reshape(3, -1), glow,
         )  # fmt: skip
 
-    def crop(self, region: tuple[slice, slice] | tuple[Array, ...]) -> "Sprite":
-        """The same sprite seen through a window (adding to it adds to the whole), or a copy of pixels."""
+    def stretch(self, span: slice, shape: tuple[int, ...]) -> "Sprite":
+        """A stretch of a row of pixels, folded into a shape."""
+        return Sprite(
+            self.alpha[span].reshape(shape), self.albedo[:, span].reshape(3, *shape),
+            self.heat[span].reshape(shape), self.normal[:, span].reshape(3, *shape),
+        )  # fmt: skip
+
+    def crop(self, region: tuple[slice, slice]) -> "Sprite":
+        """The same sprite seen through a window (adding to it adds to the whole)."""
         return Sprite(self.alpha[region], self.albedo[:, *region], self.heat[region], self.normal[:, *region])
 
     def add(self, alpha: Array, albedo: Array, heat: Array | float, normal: Array | None = None) -> None:
@@ -68,6 +75,15 @@ class Sprite:
         if normal is not None:
             self.normal += share * (normal - self.normal)
         self.alpha[...] = total
+
+    def add_at(self, at: Array, alpha: Array, albedo: Array, heat: Array, normal: Array) -> None:
+        """`add` to the pixels `at` of a row of them."""
+        part = Sprite(
+            self.alpha[at], self.albedo.take(at, axis=1), self.heat[at], self.normal.take(at, axis=1)
+        )
+        part.add(alpha, albedo, heat, normal)
+        self.alpha[at], self.heat[at] = part.alpha, part.heat
+        self.albedo[:, at], self.normal[:, at] = part.albedo, part.normal
 
 
 def unit(x: Array, y: Array, z: Array) -> Array:
@@ -139,14 +155,15 @@ class Canvas:
         new[:3], new[3], new[4] = radiance, heat, np.float32(1) / z
         layers: Array = self.layers
         owners: Array = self.owner
-        if not isinstance(region[0], slice):  # numpy is quicker with one index a pixel than with two
+        if isinstance(region[0], slice):
+            old, below = layers[:, *region], owners[region]
+        else:  # numpy is quicker with one index a pixel than with two, and quickest in take
             layers, owners = layers.reshape(5, -1), owners.ravel()
             region = (region[0] * self.columns + region[1],)
-        old = layers[:, *region]
+            old, below = layers.take(region[0], axis=1), owners.take(region[0])
         new -= old
         new *= alpha
         new += old
         layers[:, *region] = new
-        below = owners[region]
         if owner or below.any():
             owners[region] = np.where(alpha >= 0.5, owner, below)

@@ -12,6 +12,9 @@ import numpy as np
 from fusionlab.data.scenes.textures import Array, floats, ramp, rgb
 
 
+AHEAD = 0.2  # metres before a headlight at which its beam begins
+
+
 @dataclass(frozen=True)
 class Lamp:
     """A light that shines downward from `position`; irradiance at distance r is colour / r^2."""
@@ -42,9 +45,13 @@ class Light:
     beams: list[Beam] = field(default_factory=list)
 
     def near(self, x: float, z: float) -> "Light":
-        """The same light without lamps and headlights too far to matter at (x, z)."""
+        """The same light without lamps and headlights too far to matter at (x, z), or turned away from it."""
         lamps = [p for p in self.lamps if math.hypot(p.position[0] - x, p.position[2] - z) < 22]
         beams = [p for p in self.beams if math.hypot(p.position[0] - x, p.position[2] - z) < 40]
+        beams = [
+            p for p in beams
+            if (x - p.position[0]) * p.heading[0] + (z - p.position[2]) * p.heading[1] > AHEAD
+        ]  # fmt: skip
         return replace(self, lamps=lamps, beams=beams)
 
 
@@ -93,7 +100,7 @@ def beam_light(
     ahead = vx * beam.heading[0] + vz * beam.heading[1]
     aside = vx * beam.heading[1] - vz * beam.heading[0]
     distance = np.maximum(ahead, 0.6)
-    cone = np.exp(-((aside / (0.45 + 0.24 * distance)) ** 2)) * ramp(ahead, 0.2, 3.0)
+    cone = np.exp(-((aside / (0.45 + 0.24 * distance)) ** 2)) * ramp(ahead, AHEAD, 3.0)
     cone = cone * ramp(vy, 0.72, -0.25)
     if normal is None:
         facing = np.minimum(by / distance, 1)
@@ -131,8 +138,7 @@ def sun_shadow(caster: Caster, light: Light, x: Array, z: Array) -> Array:
     away = (caster.x - x) * ax + (caster.z - z) * az
     up = away * (ly / level)
     across = (x - caster.x) * az - (z - caster.z) * ax
-    shade = caster.cover(across, up, 0.02 + 0.02 * np.abs(away))
-    return np.where(away > -0.1, shade, 0)
+    return _covered(caster, away, across, up, 0.02 + 0.02 * np.abs(away))
 
 
 def lamp_shadow(caster: Caster, lamp: Lamp, x: Array, z: Array) -> Array:
@@ -146,8 +152,20 @@ def lamp_shadow(caster: Caster, lamp: Lamp, x: Array, z: Array) -> Array:
     away = (caster.x - x) * ax + (caster.z - z) * az
     share = away / np.maximum(away + level, 0.1)
     across = ((x - caster.x) * az - (z - caster.z) * ax) * (1 - share)
-    shade = caster.cover(across, share * ly, 0.03 + 0.06 * np.abs(away))
-    return np.where((away > -0.1) & (share < 0.95), shade, 0)
+    shade = _covered(caster, away, across, share * ly, 0.03 + 0.06 * np.abs(away))
+    return np.where(share < 0.95, shade, 0)
+
+
+def _covered(caster: Caster, away: Array, across: Array, up: Array, soft: Array) -> Array:
+    """Share of light held back where it passes a caster at (across, up), `away` metres before the ground.
+
+    The outline is asked only near the caster: farther off than this, that of no tree or person covers.
+    """
+    beside = np.abs(across) < 1.6 * caster.reach + soft
+    at = np.flatnonzero(beside & (up < 2 * caster.top) & (away > -0.1))
+    shade = np.zeros_like(across)
+    shade[at] = caster.cover(across[at], up[at], soft[at])
+    return shade
 
 
 def shadow_corners(caster: Caster, source: Array, parallel: bool) -> Array:

@@ -8,6 +8,9 @@ from fusionlab.data.scenes.canvas import Sprite, unit, within
 from fusionlab.data.scenes.plan import Post, Tree
 from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, ramp, rgb
 
+# For each pixel about a tree, metres right of its foot (h, w) and up (h, w); metres a pixel.
+Place = tuple[Array, Array, float]
+
 
 @lru_cache(64)
 def _blobs(tree: Tree) -> Array:
@@ -35,12 +38,57 @@ def crown_cover(tree: Tree, x: Array, y: Array, soft: Array | float) -> Array:
     return np.maximum(crown, trunk * (y > 0))
 
 
-def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wood_heat: float) -> Sprite:
-    """A tree at points (x right of the trunk, y up, metres) for pixels of `pixel` metres."""
-    sprite = Sprite.empty(x.shape)
-    shift = tree.salt % 907
-    if not tree.bush:
-        _trunk(sprite, tree, x, y, pixel, wood_heat)
+def draw_trees(
+    trees: list[Tree], places: list[Place], leaf_heat: float, wood_heat: float
+) -> list[Sprite]:
+    """Each tree at its place, all shaded at once as one row of pixels: most are too small for numpy."""
+    if not trees:
+        return []
+    ends = np.cumsum([0, *(x.size for x, _, _ in places)])
+    row = Sprite.empty((int(ends[-1]),))
+    _trunks(row, trees, places, ends, wood_heat)
+    _crowns(row, trees, places, ends, leaf_heat)
+    spans = [slice(first, last) for first, last in zip(ends, ends[1:])]
+    return [row.stretch(span, x.shape) for span, (x, _, _) in zip(spans, places)]
+
+
+def _crowns(
+    sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array, heat: float
+) -> None:
+    """Lays crowns over a row of pixels that holds one tree after the other."""
+    parts = [_clumps(tree, x, y) for tree, (x, y, _) in zip(trees, places)]
+    which = np.repeat(np.arange(len(trees)), [part[0].size for part in parts])
+    at, x, y, inside, px, py, each = (np.concatenate(values) for values in zip(*parts))
+    at += ends[which]
+
+    def of(values: list[float]) -> Array:
+        return floats(values).take(which)
+
+    pixel, shift = of([spot[2] for spot in places]), of([tree.salt % 907 for tree in trees])
+    leaf = noise("leaf", x, y, 0.05, pixel, shift)
+    clump = noise("leaf", x, y, 0.16, pixel, shift + 19)
+    ragged = inside + 0.28 * clump + 0.14 * leaf
+    size = of([0.35 * tree.crown for tree in trees])
+    alpha = np.clip(ragged * size / of([max(0.10, 1.2 * spot[2]) for spot in places]), 0, 1)
+    alpha *= np.clip(1.35 + 0.55 * leaf + 2.2 * ragged, 0, 1)
+    deep = np.sqrt(np.maximum(1 - px * px - py * py, 0.08))
+    normal = unit(px + 0.35 * clump, py + 0.35 + 0.35 * leaf, -deep)
+    # Light from above is lost on the way down the crown and in the gaps between its clumps.
+    blobs = [_blobs(tree) for tree in trees]
+    low, high = of([(b[:, 1] - b[:, 2]).min() for b in blobs]), of([(b[:, 1] + b[:, 2]).max() for b in blobs])
+    tone = (0.42 + 0.58 * ramp(py + 0.35 * clump, -0.9, 0.8)) * (0.55 + 0.45 * ramp(y, low, high))
+    tone = tone * np.clip(1 + 0.40 * leaf, 0.25, 2.0) * (0.85 + 0.3 * each)
+    hue = floats([tree.hue**2 for tree in trees])
+    green = rgb([0.070, 0.100, 0.026]) + rgb([0.055, 0.018, -0.004]) * hue
+    warm = heat * (0.88 + 0.16 * tone + 0.06 * clump + 0.03 * leaf)
+    sprite.add_at(at, alpha, tone * green.take(which, axis=1), warm, normal)
+
+
+def _clumps(tree: Tree, x: Array, y: Array) -> tuple[Array, ...]:
+    """The pixels of a crown: number, x, y, depth inside, offsets in the foremost clump, and that clump's lot.
+
+    Depth and offsets are in shares of a clump's radius.
+    """
     blobs = _blobs(tree)
     bx, by, radius = blobs.T[..., None]
     u, v = (x[0] - bx) / radius, (y[:, 0] - by) / radius
@@ -48,33 +96,32 @@ def draw_tree(tree: Tree, x: Array, y: Array, pixel: float, leaf_heat: float, wo
     inside = 1 - np.sqrt(square.min(0))
     row, column = np.nonzero((inside > -0.6) & (y > -0.02))
     at = row * x.shape[1] + column
-    front = square.reshape(len(blobs), -1)[:, at].argmin(0)
-    x, y, inside = x[0, column], y[row, 0], inside.ravel()[at]
-    px, py = u[front, column], v[front, row]
-    each = floats(np.arange(len(blobs)) * 37 % 17 / 17)[front]
-    leaf = noise("leaf", x, y, 0.05, pixel, shift)
-    clump = noise("leaf", x, y, 0.16, pixel, shift + 19)
-    ragged = inside + 0.28 * clump + 0.14 * leaf
-    size = 0.35 * tree.crown
-    alpha = np.clip(ragged * size / max(0.10, 1.2 * pixel), 0, 1)
-    alpha *= np.clip(1.35 + 0.55 * leaf + 2.2 * ragged, 0, 1)
-    deep = np.sqrt(np.maximum(1 - px * px - py * py, 0.08))
-    normal = unit(px + 0.35 * clump, py + 0.35 + 0.35 * leaf, -deep)
-    # Light from above is lost on the way down the crown and in the gaps between its clumps.
-    low, high = float((blobs[:, 1] - blobs[:, 2]).min()), float((blobs[:, 1] + blobs[:, 2]).max())
-    tone = (0.42 + 0.58 * ramp(py + 0.35 * clump, -0.9, 0.8)) * (0.55 + 0.45 * ramp(y, low, high))
-    tone = tone * np.clip(1 + 0.40 * leaf, 0.25, 2.0) * (0.85 + 0.3 * each)
-    green = floats([0.070, 0.100, 0.026]) + floats([0.055, 0.018, -0.004]) * np.float32(tree.hue**2)
-    heat = leaf_heat * (0.88 + 0.16 * tone + 0.06 * clump + 0.03 * leaf)
-    flat = sprite.flat()
-    crown = flat.crop((at,))
-    crown.add(alpha, tone * rgb(green), heat, normal)
-    flat.alpha[at], flat.heat[at] = crown.alpha, crown.heat
-    flat.albedo[:, at], flat.normal[:, at] = crown.albedo, crown.normal
-    return sprite
+    front = square.reshape(len(blobs), -1).take(at, axis=1).argmin(0)
+    lot = floats(np.arange(len(blobs)) * 37 % 17 / 17)[front]
+    return at, x[0, column], y[row, 0], inside.take(at), u[front, column], v[front, row], lot
 
 
-def _trunk(sprite: Sprite, tree: Tree, x: Array, y: Array, pixel: float, heat: float) -> None:
+def _trunks(
+    sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array, heat: float
+) -> None:
+    """Lays trunks and boughs over a row of pixels that holds one tree after the other."""
+    stems = [k for k, tree in enumerate(trees) if not tree.bush]
+    if not stems:
+        return
+    parts = [_boughs(trees[k], *places[k]) for k in stems]
+    which = np.repeat(stems, [part[0].size for part in parts])
+    at, px, py, alpha, round_ = (np.concatenate(values) for values in zip(*parts))
+    at += ends[which]
+    normal = unit(round_, 0 * round_ + 0.1, -np.sqrt(1 - 0.95 * round_ * round_))
+    grain, shift = floats([2 * spot[2] for spot in places]), floats([tree.salt % 907 for tree in trees])
+    bark = noise("stain", 3 * px, py, 0.05, grain[which], shift[which])
+    tone = np.clip(1 + 0.35 * bark, 0.3, 2)
+    warm = heat * (1 + 0.05 * bark) * (0.95 + 0.05 * normal[2] ** 2)
+    sprite.add_at(at, alpha, tone * rgb([0.105, 0.082, 0.062]), warm.astype(np.float32), normal)
+
+
+def _boughs(tree: Tree, x: Array, y: Array, pixel: float) -> tuple[Array, ...]:
+    """The pixels about a trunk: number, x, y, cover, and offset from the axis in shares of the radius."""
     rng = np.random.default_rng([tree.salt, 5])
     girth, tip = 0.024 * tree.height, 0.62 * tree.height
     ends, radii = [(0.0, 0.0, 0.0, tip)], [(girth * 1.15, girth * 0.5)]
@@ -85,18 +132,15 @@ def _trunk(sprite: Sprite, tree: Tree, x: Array, y: Array, pixel: float, heat: f
         radii.append((girth * 0.5, girth * 0.2))
     wide = max(2.2 * girth, *(abs(end[2]) + girth for end in ends)) + pixel
     part = within(x, y, -wide, wide, -pixel, 0.82 * tree.height)
-    px, py = x[part], y[part]
-    distance, qx, _ = capsules(px.ravel(), py.ravel(), floats(ends), floats(radii))
-    distance[0] -= 0.4 * girth * np.exp(-py.ravel() / 0.25)  # roots
+    px, py = x[part].ravel(), y[part].ravel()
+    number = np.arange(x.size).reshape(x.shape)[part].ravel()
+    distance, qx, _ = capsules(px, py, floats(ends), floats(radii))
+    distance[0] -= 0.4 * girth * np.exp(-py / 0.25)  # roots
     nearest = distance.argmin(0)
     at = np.arange(nearest.size)
-    alpha = np.clip(0.5 - distance[nearest, at].reshape(px.shape) / np.float32(pixel), 0, 1)
-    round_ = np.clip(qx[nearest, at].reshape(px.shape), -1, 1)
-    normal = unit(round_, 0 * round_ + 0.1, -np.sqrt(1 - 0.95 * round_ * round_))
-    bark = noise("stain", 3 * px, py, 0.05, 2 * pixel, tree.salt % 907)
-    tone = np.clip(1 + 0.35 * bark, 0.3, 2)
-    warm = heat * (1 + 0.05 * bark) * (0.95 + 0.05 * normal[2] ** 2)
-    sprite.crop(part).add(alpha, tone * rgb([0.105, 0.082, 0.062], 2), warm.astype(np.float32), normal)
+    alpha = np.clip(0.5 - distance[nearest, at] / np.float32(pixel), 0, 1)
+    seen = np.flatnonzero(alpha)
+    return number[seen], px[seen], py[seen], alpha[seen], np.clip(qx[nearest, at], -1, 1)[seen]
 
 
 def draw_post(post: Post, x: Array, y: Array, pixel: float, heat: dict[str, float], lamp: Array) -> Sprite:

@@ -16,6 +16,7 @@ from fusionlab.data.scenes.textures import Array, floats
 from fusionlab.data.scenes.weather import Weather
 
 NEAREST = 1.5  # metres; what stands closer to the camera is left out
+Painter = Callable[[Canvas, Plan, Weather], None]
 RAYS = 2  # rays a pixel along each side for cars
 
 
@@ -30,8 +31,7 @@ def paint_scene(canvas: Canvas, plan: Plan, weather: Weather) -> None:
     walls = find_walls(canvas, plan)
     paint_ground(canvas, plan, weather, *_casters(plan, figures), feet(canvas, walls))
     paint_walls(canvas, plan, weather, walls)
-    painters: list[tuple[float, Callable[[Canvas, Plan, Weather], None]]] = []
-    painters += [(tree.z, partial(_paint_tree, tree)) for tree in plan.trees]
+    painters: list[tuple[float, Painter]] = _tree_painters(canvas, plan, weather)
     painters += [(post.z, partial(_paint_post, post)) for post in plan.posts]
     owned: list[tuple[float, Callable[..., None]]] = []
     owned += [(car.z, partial(_paint_car, car)) for car in plan.cars]
@@ -79,8 +79,8 @@ def _sunlit(plan: Plan, weather: Weather, x: float, y: float, z: float) -> float
 
 
 def _paint_sprite(
-    canvas: Canvas, plan: Plan, weather: Weather, sprite: Sprite, region: tuple[slice, slice],
-    place: tuple[float, float], y: Array, owner: int = 0,
+    sprite: Sprite, region: tuple[slice, slice], place: tuple[float, float], y: Array,
+    canvas: Canvas, plan: Plan, weather: Weather, owner: int = 0,
 ) -> None:  # fmt: skip
     """Lights a sprite standing at place (x, z) and lays it on the canvas; y is the height of its pixels."""
     x, z = place
@@ -91,22 +91,30 @@ def _paint_sprite(
     sunlit = _sunlit(plan, weather, x, 1.2, z)
     flat = sprite.flat()
     up = np.maximum(y[row, 0], 0.05)
-    light = irradiance(weather.light.near(x, z), x, up, z, flat.normal[:, at], sunlit)
-    light *= flat.albedo[:, at]
+    light = irradiance(weather.light.near(x, z), x, up, z, flat.normal.take(at, axis=1), sunlit)
+    light *= flat.albedo.take(at, axis=1)
     if flat.glow is not None:
-        light += flat.glow[:, at]
+        light += flat.glow.take(at, axis=1)
     pixels = (row + region[0].start, column + region[1].start)
     canvas.paint(pixels, flat.alpha[at], light, flat.heat[at], z, owner)
 
 
-def _paint_tree(tree: Tree, canvas: Canvas, plan: Plan, weather: Weather) -> None:
-    wide = tree.crown * 1.35
-    region = canvas.window(tree.x - wide, tree.x + wide, 0.0, tree.height * 1.15, tree.z)
-    if region is not None:
-        x, y = canvas.plane(region, tree.x, tree.z)
-        heat = weather.heat
-        sprite = objects.draw_tree(tree, x, y, tree.z * canvas.pixel, heat["leaf"], heat["wood"])
-        _paint_sprite(canvas, plan, weather, sprite, region, (tree.x, tree.z), y)
+def _tree_painters(canvas: Canvas, plan: Plan, weather: Weather) -> list[tuple[float, Painter]]:
+    """What paints the trees in sight, with their depths; they are drawn together beforehand."""
+    seen: list[tuple[Tree, tuple[slice, slice]]] = []
+    for tree in plan.trees:
+        wide = tree.crown * 1.35
+        if tree.z > NEAREST:
+            region = canvas.window(tree.x - wide, tree.x + wide, 0.0, tree.height * 1.15, tree.z)
+            if region is not None:
+                seen.append((tree, region))
+    places = [(*canvas.plane(region, tree.x, tree.z), tree.z * canvas.pixel) for tree, region in seen]
+    heat = weather.heat
+    sprites = objects.draw_trees([tree for tree, _ in seen], places, heat["leaf"], heat["wood"])
+    return [
+        (tree.z, partial(_paint_sprite, sprite, region, (tree.x, tree.z), y))
+        for sprite, (tree, region), (_, y, _) in zip(sprites, seen, places)
+    ]
 
 
 def _paint_post(post: Post, canvas: Canvas, plan: Plan, weather: Weather) -> None:
@@ -116,17 +124,18 @@ def _paint_post(post: Post, canvas: Canvas, plan: Plan, weather: Weather) -> Non
         x, y = canvas.plane(region, post.x, post.z)
         lamp = weather.lamp_glow * floats(weather.burns(post.x, post.z))
         sprite = objects.draw_post(post, x, y, post.z * canvas.pixel, weather.heat, lamp)
-        _paint_sprite(canvas, plan, weather, sprite, region, (post.x, post.z), y)
+        _paint_sprite(sprite, region, (post.x, post.z), y, canvas, plan, weather)
 
 
 def _paint_person(
     person: Person, limbs: list[Limb], owner: int, canvas: Canvas, plan: Plan, weather: Weather
 ) -> None:
-    region = canvas.window(person.x - 0.75, person.x + 0.75, 0.0, person.height * 1.06, person.z)
+    wide = min(people.reach(person, limbs), 0.75)
+    region = canvas.window(person.x - wide, person.x + wide, 0.0, person.height * 1.06, person.z)
     if region is not None:
         x, y = canvas.plane(region, person.x, person.z)
         sprite = people.draw_person(person, limbs, x, y, person.z * canvas.pixel)
-        _paint_sprite(canvas, plan, weather, sprite, region, (person.x, person.z), y, owner)
+        _paint_sprite(sprite, region, (person.x, person.z), y, canvas, plan, weather, owner)
 
 
 def _paint_cone(x: float, z: float, owner: int, canvas: Canvas, plan: Plan, weather: Weather) -> None:
@@ -134,7 +143,7 @@ def _paint_cone(x: float, z: float, owner: int, canvas: Canvas, plan: Plan, weat
     if region is not None:
         across, up = canvas.plane(region, x, z)
         sprite = objects.draw_cone(across, up, z * canvas.pixel, 0.95 * weather.heat["walk"])
-        _paint_sprite(canvas, plan, weather, sprite, region, (x, z), up, owner)
+        _paint_sprite(sprite, region, (x, z), up, canvas, plan, weather, owner)
 
 
 def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weather) -> None:

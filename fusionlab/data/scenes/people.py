@@ -184,6 +184,12 @@ def _bones(limbs: list[Limb]) -> tuple[Array, Array]:
     return floats([(*limb.a, *limb.b) for limb in limbs]), floats([(limb.ra, limb.rb) for limb in limbs])
 
 
+def reach(person: Person, limbs: list[Limb]) -> float:
+    """Metres from the middle of a person that no limb passes."""
+    shares = (max(abs(limb.a[0]), abs(limb.b[0])) + max(limb.ra, limb.rb) for limb in limbs)
+    return person.height * person.build * max(shares)
+
+
 def silhouette(
     limbs: list[Limb], height: float, build: float, x: Array, y: Array, soft: Array | float
 ) -> Array:
@@ -205,14 +211,14 @@ def draw_person(person: Person, limbs: list[Limb], x: Array, y: Array, pixel: fl
     )
     at = np.flatnonzero(distance.min(0) < 0.5 * pixel / h)
     x, y = x.ravel()[at], y.ravel()[at]
-    alpha = np.clip(0.5 - distance[:, at] * np.float32(h / pixel), 0, 1)
+    alpha = np.clip(0.5 - distance.take(at, axis=1) * np.float32(h / pixel), 0, 1)
     through = np.cumprod((1 - alpha)[::-1], 0)[::-1]  # of each limb and all before it
     weight, total = alpha, 1 - through[0]
     weight[:-1] *= through[1:]
     weight /= np.maximum(total, 1e-6)
 
     fold = noise("stain", x, y, 0.05, pixel, person.salt % 911)
-    qx, qy = np.clip(qx[:, at], -1, 1), np.clip(qy[:, at], -1, 1)
+    qx, qy = (np.clip(q.take(at, axis=1), -1, 1) for q in (qx, qy))
     deep = np.sqrt(np.maximum(1 - qx * qx - 0.2 * qy * qy, 0.05))
     qx += 0.10 * fold
     qy = 0.4 * qy + 0.12
