@@ -1,4 +1,4 @@
-"""The command line: `fusionlab fuse | evaluate | data | run | reproduce | report | promote | doctor`.
+"""The command line: `fusionlab fuse | export | evaluate | data | run | reproduce | report | promote | ...`.
 
 Torch and all that needs it is imported inside the commands, so that `fusionlab --help` answers at once.
 """
@@ -107,6 +107,29 @@ def fuse(
     typer.echo(describe(fuser), err=True)
     done, failures = fuse_files(ir, vi, output, fuser, chosen, save)
     _finish(done, failures, f"fused into {output}")
+
+
+@app.command()
+def export(
+    method: Annotated[str, typer.Argument(help="mmdrfuse: the student of 113 parameters.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The ONNX file to write.")],
+    weights: Annotated[str, typer.Option(help="ours, official or a file.")] = "ours",
+) -> None:
+    """Write the student as ONNX.
+
+    Its inputs ir and vi and its output fused are float32 (batch, 1, height, width) in [0, 1], of any size.
+    Needs the package onnx: pip install 'fusionlab-course[export]'.
+
+    \b
+    Example:
+      fusionlab export mmdrfuse -o student.onnx
+    """
+    from fusionlab.methods import describe, load
+    from fusionlab.methods.export import export_student
+
+    fuser = load(method, weights)
+    typer.echo(describe(fuser), err=True)
+    typer.echo(export_student(fuser, output))
 
 
 @app.command()

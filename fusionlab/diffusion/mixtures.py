@@ -63,7 +63,7 @@ class Mixture:
         if x.shape[1] != 1:
             raise ValueError("no exact flow for a mixture in several dimensions; use heun with many levels")
         wanted = self._both_tails(x, start)
-        for _ in range(100):  # halves the bracket down to the last digit of float64
+        for _ in range(64):  # halves the bracket down to the last digit of float64
             middle = (low + high) / 2
             below, above = self._both_tails(middle, end)
             # The smaller tail has the more digits.

@@ -199,8 +199,12 @@ def environment(device: str = "cpu") -> dict[str, str]:
 
 
 def this_command() -> str:
-    """The command line of this process, the program by its name only."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command line of this process, the program by its name only, and without a --resume of its run."""
+    words = sys.argv[1:]
+    if "--resume" in words:
+        at = words.index("--resume")
+        words = words[:at] + words[at + 2 :]
+    return shlex.join([Path(sys.argv[0]).name, *words])
 
 
 def commit(root: Path = PACKAGE.parent) -> str:

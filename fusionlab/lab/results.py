@@ -30,13 +30,15 @@ def promoted(target: str, data: str) -> list[Record]:
     return found
 
 
-def recorded(target: str, data: str) -> list[dict[str, str | float]]:
-    """Promoted records as rows of a table, {"row": ..., metric: value, ...}.
+def recorded(target: str, data: str, convention: str | None = None) -> list[dict[str, str | float]]:
+    """Promoted records as rows of a table, {"row": ..., metric: value, ...}, of one convention where named.
 
-    Raises UserError where there are none, and where two profiles or seeds would be mixed up.
+    Raises UserError where there are none, and where two profiles, seeds or conventions would be mixed up.
     """
     rows: dict[str, dict[str, str | float]] = {}
     for record in promoted(target, data):
+        if convention not in (None, record.convention):
+            continue
         row = rows.setdefault(record.row, {"row": record.row})
         if record.metric in row:
             raise UserError(

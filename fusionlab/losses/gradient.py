@@ -20,19 +20,27 @@ def laplacian(image: Tensor) -> Tensor:
     return F.conv2d(image, kernel, padding=1)
 
 
-def gradient_loss(fused: Tensor, ir: Tensor, vi: Tensor, variant: Literal["paper", "released"]) -> Tensor:
-    """Mean squared distance of the fused image's edges to those of the sources (MMDRFuse, Eq. 3).
+def target_edges(ir: Tensor, vi: Tensor, variant: Literal["paper", "magnitude", "released"]) -> Tensor:
+    """The edges that Eq. 3 of MMDRFuse asks for, (B, 1, H, W).
 
     `paper` takes the signed maximum of the two edge maps, as Eq. 3 is printed: it prefers a weak positive
-    edge to a strong negative one, and no image has such edges. `released` takes the edges of the pixelwise
-    maximum.
+    edge to a strong negative one, and no image has such edges. `magnitude` takes the stronger of the two,
+    what the words around Eq. 3 describe. `released` takes the edges of the pixelwise maximum.
+    """
+    if variant == "released":
+        return laplacian(torch.maximum(ir, vi))
+    a, b = laplacian(ir), laplacian(vi)
+    return torch.maximum(a, b) if variant == "paper" else torch.where(a.abs() >= b.abs(), a, b)
+
+
+def gradient_loss(
+    fused: Tensor, ir: Tensor, vi: Tensor, variant: Literal["paper", "magnitude", "released"]
+) -> Tensor:
+    """Mean squared distance of the fused image's edges to the `target_edges` (MMDRFuse, Eq. 3).
+
     All (B, 1, H, W); returns a scalar.
     """
-    if variant == "paper":
-        target = torch.maximum(laplacian(ir), laplacian(vi))
-    else:
-        target = laplacian(torch.maximum(ir, vi))
-    return F.mse_loss(laplacian(fused), target)
+    return F.mse_loss(laplacian(fused), target_edges(ir, vi, variant))
 
 
 def sobel(image: Tensor, border: Border = "replicate") -> tuple[Tensor, Tensor]:

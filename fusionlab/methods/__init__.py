@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -45,7 +46,11 @@ class Recipe:
 NETWORKS = {
     "comofusion": Recipe(comofusion.CoMoFusion, None, None),
     "mmdrfuse": Recipe(mmdrfuse.Student, "weights/mmdrfuse_student.safetensors", "student"),
+    "mmdrfuse-distilled": Recipe(mmdrfuse.Student, "weights/mmdrfuse_distilled.safetensors", None),
     "mmdrfuse-teacher": Recipe(mmdrfuse.Teacher, None, "teacher"),
+    "mmdrfuse-teacher-half": Recipe(
+        partial(mmdrfuse.Teacher, width=16), "weights/mmdrfuse_teacher_half.safetensors", None
+    ),
 }
 METHODS = (*BASELINES, *NETWORKS)
 
@@ -81,7 +86,7 @@ class Fuser:
 
 
 def load(name: str, weights: str | Path = "ours", device: str | torch.device = "cpu") -> Fuser:
-    """A fuser by its name: average, maximum, laplacian, comofusion, mmdrfuse, mmdrfuse-teacher.
+    """A fuser by its name: average, maximum, laplacian, comofusion, mmdrfuse and more (METHODS).
 
     `weights` is "ours" (shipped), "official" (looked for in FUSIONLAB_WEIGHTS and the cache, its hash
     verified) or a file of safetensors or of a plain PyTorch state dict. Raises UserError for an unknown name
@@ -151,8 +156,8 @@ def _weight_file(name: str, recipe: Recipe, weights: str | Path) -> Path:
     if weights == "official":
         if recipe.official is None:
             raise UserError(
-                f"no official weights of {name} could be had (data/README.md says why), so there is no hash "
-                "to know them by; leave weights out, or give a file"
+                f"nobody else released {name}, or not where it could be had (data/README.md); leave weights "
+                "out, or give a file"
             )
         for file in recipe.released:
             if found := locate(file):

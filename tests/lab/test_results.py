@@ -21,7 +21,7 @@ def test_a_printed_row_is_the_papers_and_an_unknown_one_names_the_known():
 
 
 def test_recorded_rows_hold_every_metric_once():
-    rows = lab.recorded("mmdrfuse/table5", data="roadscene")
+    rows = lab.recorded("mmdrfuse/table5", data="roadscene", convention="mmdrfuse")
     assert {"student-released/stretch", "maximum/clip"} <= {row["row"] for row in rows}
     assert all(list(row) == ["row", "EN", "MI", "Qabf", "SD", "SSIM", "VIF"] for row in rows)
 

@@ -85,7 +85,7 @@ def test_a_saved_model_loads_at_its_own_size(tmp_path):
     assert fuser.network.settings == network.settings
     ir, vi = torch.rand(2, 1, 1, 20, 20)
     torch.testing.assert_close(fuser(ir, vi), network(ir, vi).detach(), rtol=0, atol=2e-3)
-    with pytest.raises(UserError, match="no official weights of comofusion"):
+    with pytest.raises(UserError, match="nobody else released comofusion"):
         fusionlab.load("comofusion", "official")
     with pytest.raises(UserError, match="does not fit"):
         fusionlab.load("mmdrfuse", file)

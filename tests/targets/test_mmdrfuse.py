@@ -29,6 +29,11 @@ ROWS = {
 ROUNDED_OTHERWISE = {("average/clip", "MI"): 0.01}
 
 
+def of_table5(record) -> bool:
+    """Whether a record is of RoadScene's rows in the paper's own convention."""
+    return (record.target, record.data, record.convention) == ("mmdrfuse/table5", "roadscene", "mmdrfuse")
+
+
 def close(ours: float, theirs: float) -> bool:
     """Within 0.5 % or .005, whichever is wider."""
     return abs(ours - theirs) <= max(0.005, 0.005 * abs(theirs))
@@ -39,7 +44,7 @@ def test_every_promoted_row_agrees_with_the_independent_measurement(shared):
     with file.open(newline="") as lines:
         theirs = {(r["what"], r["save"]): r for r in csv.DictReader(lines) if r["set"] == "RoadScene"}
     found = records.read(paths.asset("figures/mmdrfuse/records.csv"))
-    promoted = {(r.row, r.metric): r for r in found if (r.target, r.data) == ("mmdrfuse/table5", "roadscene")}
+    promoted = {(r.row, r.metric): r for r in found if of_table5(r)}
     assert {row for row, _ in promoted} == set(TABLE5_ROWS)
     for row, key in ROWS.items():
         for metric, column in COLUMNS.items():
@@ -55,11 +60,13 @@ def test_a_row_measured_now_equals_its_record(shared, tmp_path, row):
     old = {
         r.metric: r
         for r in records.read(paths.asset("figures/mmdrfuse/records.csv"))
-        if (r.target, r.row, r.data) == ("mmdrfuse/table5", row, "roadscene")
+        if of_table5(r) and r.row == row
     }
     made = targets.reproduce("mmdrfuse/table5", row=row, run=tmp_path)
-    assert [record.metric for record in made] == list(COLUMNS)
-    for record in made:
+    *ours, textbook = made
+    assert [record.metric for record in ours] == list(COLUMNS)
+    assert (textbook.metric, textbook.convention) == ("SSIM", "reference")
+    for record in ours:
         assert record.key == old[record.metric].key
         assert record.value == pytest.approx(old[record.metric].value, rel=1e-3), record
     assert records.read(tmp_path / "records.csv") == made
@@ -80,11 +87,21 @@ def test_the_released_teacher_image_by_image(shared):
                 assert close(ours[metric], wanted), (pair.name, metric, ours[metric])
 
 
-def test_the_shipped_weights_are_those_of_the_record():
-    sha256 = hashlib.sha256(paths.asset("weights/mmdrfuse_student.safetensors").read_bytes()).hexdigest()
+@pytest.mark.parametrize(
+    ("target", "file", "row"),
+    [
+        ("mmdrfuse/student", "mmdrfuse_student", "student-ours"),
+        ("mmdrfuse/distilled", "mmdrfuse_distilled", "student-distilled"),
+        ("mmdrfuse/teacher", "mmdrfuse_teacher_half", "teacher-half"),
+    ],
+)
+def test_the_shipped_weights_are_those_of_the_record(target, file, row):
+    sha256 = hashlib.sha256(paths.asset(f"weights/{file}.safetensors").read_bytes()).hexdigest()
     found = records.read(paths.asset("figures/mmdrfuse/records.csv"))
-    assert [r.seed for r in found if r.target == "mmdrfuse/student" and r.weights == sha256] == [1]
-    assert sha256 in {r.weights for r in found if r.row == "student-ours/stretch"}
+    assert sha256 in {r.weights for r in found if r.target == target}
+    assert {r.weights for r in found if r.target == "mmdrfuse/table5" and r.row == f"{row}/stretch"} == {
+        sha256
+    }
 
 
 def test_training_repeats_and_learns(tmp_path):

@@ -98,8 +98,17 @@ def _seen(
     columns = slice(int(seen[0]), int(seen[-1]) + 1)
     u, z = u[columns], np.maximum(z[columns], 0.5)
     top = canvas.camera.horizon * canvas.rows - (block.height - canvas.camera.height) / z / canvas.pixel
-    edge = np.abs(np.gradient(u))
+    edge = _step(u)
     return Wall(block, front, normal, length, columns, u, z, top, (u > edge) & (u < length - edge))
+
+
+def _step(u: Array) -> Array:
+    """How much a row of 2 numbers or more changes from one to the next, as abs(np.gradient(u))."""
+    change = np.empty_like(u)
+    np.subtract(u[2:], u[:-2], out=change[1:-1])
+    change[1:-1] /= 2
+    change[0], change[-1] = u[1] - u[0], u[-1] - u[-2]
+    return np.abs(change)
 
 
 @dataclass(frozen=True)
@@ -135,7 +144,7 @@ def _paint_walls(canvas: Canvas, plan: Plan, weather: Weather, views: list[View]
     column = np.concatenate([np.arange(view.columns.start, view.columns.stop) for view in views])[k]
     row = np.concatenate([view.row for view in views])
     u, z = (np.concatenate([getattr(view, name) for view in views])[k] for name in ("u", "z"))
-    fu = np.concatenate([np.abs(np.gradient(view.u)) for view in views])[k]
+    fu = np.concatenate([_step(view.u) for view in views])[k]
     y, fy = canvas.camera.height + canvas.dy[row] * z, z * np.float32(canvas.pixel)
     which = np.repeat(np.arange(len(views)), counts)
     walls = [view.wall for view in views]
@@ -210,7 +219,8 @@ def _facade(
     lintel = sill + of([b.pane[1] for b in blocks]) * high
     middle = 0.5 * width
     there = fits & (front | (chance(bay, 7, salt) < 0.45))
-    hole = overlap(across, middle - half, middle + half, fu) * overlap(above, sill, lintel, fy) * there
+    opening = overlap(across, middle - half, middle + half, fu)
+    hole = opening * overlap(above, sill, lintel, fy) * there
     frame = 0.07
     glass = overlap(across, middle - half + frame, middle + half - frame, fu)
     glass = glass * overlap(above, sill + frame, lintel - frame, fy) * there
@@ -229,11 +239,7 @@ def _facade(
     albedo = albedo + trim * (pale * tone - albedo)
     albedo = albedo * (1 - 0.35 * overlap(y, height - 0.75, height - 0.55, fy))
     albedo = albedo * (1 + 0.25 * ledge)
-    under = (
-        overlap(above, sill - 1.0, sill - 0.12, fy)
-        * overlap(across, middle - half, middle + half, fu)
-        * there
-    )
+    under = overlap(above, sill - 1.0, sill - 0.12, fy) * opening * there
     albedo = albedo * (1 - 0.10 * under * (1 + streak).clip(0, 2))
 
     heat = heat * (1 + 0.13 * band + 0.08 * cornice + 0.08 * surround - 0.06 * ledge)

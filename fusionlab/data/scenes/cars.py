@@ -141,10 +141,11 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
     origin = floats([float(oa), canvas.camera.height, float(oc)])
     best = np.full((len(rows), len(columns)), 1e6, np.float32)
     part = np.zeros(best.shape, np.int32)
-    normal = np.zeros((*best.shape, 3), np.float32)
+    plane = np.zeros(best.shape, np.int32)  # through which a ray enters body or cabin
+    pieces, first = _pieces(shape), 0
 
     # A ray meets a plane at 1 / s, where s = (normal . direction) / (offset - normal . origin).
-    for index, piece in enumerate(_pieces(shape), start=1):
+    for index, piece in enumerate(pieces, start=1):
         away = piece[:, 3] - piece[:, :3] @ origin
         along = (piece[:, :1] * da + piece[:, 2:3] * dc) / away[:, None]
         up = piece[:, 1:2] * dy / away[:, None]
@@ -160,38 +161,49 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
         met = (enter > leave) & (enter < 10) & (enter * best > 1)
         best[met] = 1 / enter[met]
         part[met] = index
-        normal[met] = piece[face[met], :3]
+        plane[met] = face[met] + first
+        first += len(piece)
 
     side = shape.width / 2 - 0.02
     square = da * da + (dy * dy)[:, None]
-    for axle in (shape.length * 0.31, -shape.length * 0.29):
+    axles = (shape.length * 0.31, -shape.length * 0.29)
+    for axle in axles:
         ox, oy = origin[0] - axle, origin[1] - np.float32(WHEEL)
         middle = ox * da + (oy * dy)[:, None]
         root = middle * middle - square * (ox * ox + oy * oy - np.float32(WHEEL**2))
         at = np.nonzero(root > 0)
         a, b, root = square[at], -middle[at], np.sqrt(root[at])
-        ray = np.stack([da[0, at[1]], dy[at[0]], dc[0, at[1]]], -1)
+        aside = dc[0, at[1]]
         tread, past = (b - root) / a, (b + root) / a
         for sign in (-1, 1):
-            slab0 = (sign * side - origin[2]) / ray[:, 2]
-            slab1 = (sign * (side - 0.20) - origin[2]) / ray[:, 2]
+            slab0 = (sign * side - origin[2]) / aside
+            slab1 = (sign * (side - 0.20) - origin[2]) / aside
             near = np.maximum(np.minimum(slab0, slab1), tread)
             far = np.minimum(np.maximum(slab0, slab1), past)
             # Wheels stand proud of the body by a hair so that they show in the arches.
             proud = np.flatnonzero((near < far) & (near > 0.1) & (near - 0.07 < best[at]))
             here, near = (at[0][proud], at[1][proud]), near[proud]
-            flat = near > tread[proud] + 1e-4
             best[here] = near
-            part[here] = np.where(flat, 4, 3)
-            around = (origin + near[:, None] * ray[proud] - floats([axle, WHEEL, 0])) / np.float32(WHEEL)
-            around[:, 2] = 0
-            normal[here] = np.where(flat[:, None], floats([0, 0, sign]), around)
+            part[here] = np.where(near > tread[proud] + 1e-4, 4, 3)
     hit = np.nonzero(part)
-    depth, normal = best[hit], normal[hit].T
+    depth, part = best[hit], part[hit]
     point = rgb(origin) + depth * np.stack([da[0, hit[1]], dy[hit[0]], dc[0, hit[1]]])
+    normal = np.concatenate(pieces)[:, :3].T.take(plane[hit], axis=1)
+    _turn_wheels(normal, part, point, floats(axles))
     cos, sin = math.cos(car.heading), math.sin(car.heading)
     turned = np.stack([normal[0] * cos + normal[2] * sin, normal[1], normal[0] * sin - normal[2] * cos])
-    return Hit(hit[0], hit[1], point, turned, depth, part[hit])
+    return Hit(hit[0], hit[1], point, turned, depth, part)
+
+
+def _turn_wheels(normal: Array, part: Array, point: Array, axles: Array) -> None:
+    """Sets the normals (3, n) of points on wheels: treads are round, sides look along the axle."""
+    tread, flat = np.flatnonzero(part == 3), np.flatnonzero(part == 4)
+    a, y, c = point
+    normal[0, tread] = (a[tread] - np.where(a[tread] > 0, *axles)) / np.float32(WHEEL)
+    normal[1, tread] = (y[tread] - np.float32(WHEEL)) / np.float32(WHEEL)
+    normal[2, tread] = 0
+    normal[:, flat] = 0
+    normal[2, flat] = np.sign(c[flat])
 
 
 def _dim(colour: Colour, factor: float) -> Colour:
@@ -204,14 +216,15 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
     a, y, c = hit.point
     half, side, warm = shape.length / 2, shape.width / 2, car.running or car.bonnet > 0
     body, cabin = hit.part == 1, hit.part == 2
-    albedo = np.broadcast_to(rgb(car.paint), hit.point.shape).copy()
-    glow = np.zeros_like(albedo)
+    colours, coat = [car.paint], np.zeros(len(a), np.intp)  # coat: which of the colours a point has
+    glow = np.zeros_like(hit.point)
     gloss = np.where(body | cabin, 0.35, 0.0).astype(np.float32)
     engine = ramp(a, 0.6, half) * (0.45 if car.running else 0.7 * car.bonnet)
     warmth = heat["body"] + engine * (heat["engine"] - heat["body"]) * ramp(y, 1.2, 0.5)
 
     def put(where: Array, colour: Colour, hot: Array | float, shine: float) -> None:
-        albedo[:, where] = rgb(colour)
+        np.copyto(coat, len(colours), where=where)
+        colours.append(colour)
         np.copyto(warmth, hot, where=where)
         np.copyto(gloss, shine, where=where)
 
@@ -280,6 +293,7 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
     hit.normal[1] += np.where(bent, 0.75 * (y - 0.62), 0.0)
     hit.normal /= np.maximum(np.sqrt((hit.normal**2).sum(0)), 1e-6)
     dust = noise("stain", a + c, y, 0.06, 0.05, 11.0)
+    albedo = floats(colours).T.take(coat, axis=1)
     albedo *= np.clip(1 + 0.05 * dust - 0.15 * ramp(y, 0.7, 0.25), 0.3, 2)
     warmth = warmth * (1 + 0.03 * dust)
     up = np.maximum(hit.normal[1], 0)

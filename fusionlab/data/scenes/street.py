@@ -166,11 +166,12 @@ def _ground_cover(
     turf[:, at] = tone * rgb([0.075, 0.105, 0.03])
     grass_heat[at] = weather.heat["grass"] * (1 + 0.12 * broad[at] + 0.10 * blade)
     marks, zebra = _marks(plan, s, w, fs, fw)
-    wear = np.clip(0.80 + 0.28 * stain + 0.15 * grit, 0.15, 0.95) * marks
-    yellow = overlap(side, 0.0, 0.4, fw) * (1 - zebra) * street.double
+    at = np.flatnonzero(marks)
+    wear = np.clip(0.80 + 0.28 * stain[at] + 0.15 * grit[at], 0.15, 0.95) * marks[at]
+    yellow = overlap(side[at], 0.0, 0.4, fw[at]) * (1 - zebra[at]) * street.double
     colour = rgb([0.62, 0.62, 0.58]) * (1 - yellow) + rgb([0.62, 0.44, 0.10]) * yellow
-    road = road + wear * (colour - road)
-    road_heat = road_heat * (1 - 0.06 * wear)
+    road[:, at] += wear * (colour - road.take(at, axis=1))
+    road_heat[at] *= 1 - 0.06 * wear
 
     kerb = overlap(side, street.half, street.half + 0.16, fw)
     gutter = overlap(side, street.half - 0.22, street.half, fw)
@@ -180,8 +181,10 @@ def _ground_cover(
     for cover, surface, warmth in ((on_walk, paving, walk_heat), (beyond, turf, grass_heat)):
         albedo = albedo + cover * (surface - albedo)
         heat = heat + cover * (warmth - heat)
-    stone = np.clip(0.40 + 0.04 * grit + 0.03 * stain, 0.1, 1) * rgb([1.0, 0.98, 0.94])
-    albedo = albedo + (kerb * (1 - 0.5 * stripes(s, 1.0, 0.02, fs))) * (stone - albedo)
+    at = np.flatnonzero(kerb)
+    stone = np.clip(0.40 + 0.04 * grit[at] + 0.03 * stain[at], 0.1, 1) * rgb([1.0, 0.98, 0.94])
+    joint = 1 - 0.5 * stripes(s[at], 1.0, 0.02, fs[at])
+    albedo[:, at] += (kerb[at] * joint) * (stone - albedo.take(at, axis=1))
     heat = heat + kerb * (weather.heat["walk"] * 1.06 - heat)
     puddle = ramp(broad + 0.5 * stain, 1.3 - 1.6 * street.wet, 2.0 - 1.6 * street.wet) * (side < street.half)
     wet = (
@@ -201,16 +204,21 @@ def _marks(plan: Plan, s: Array, w: Array, fs: Array, fw: Array) -> tuple[Array,
     if street.double:
         marks = overlap(side, 0.10, 0.22, fw)
     else:
-        marks = overlap(side, 0.0, 0.07, fw) * stripes(s, 6.0, 2.6, fs)
+        marks = overlap(side, 0.0, 0.07, fw)
+        at = np.flatnonzero(marks)
+        marks[at] *= stripes(s[at], 6.0, 2.6, fs[at])
     if plan.salt % 5 < 3:
         marks = np.maximum(marks, overlap(side, street.half - 0.55, street.half - 0.42, fw))
     zone = np.zeros_like(side)
     if street.crossing is not None:
         along = s - street.crossing
-        zone = overlap(along, -2.3, 3.4, fs) * (side < street.half)
+        zone = overlap(along, -2.3, 3.4, fs)
+        at = np.flatnonzero(zone)
+        zone *= side < street.half
+        along, fs, fw, w, side = (values[at] for values in (along, fs, fw, w, side))
         bars = overlap(along, -1.6, 1.6, fs) * stripes(w + 0.25, 1.0, 0.5, fw) * (side < street.half - 0.3)
         stop = overlap(along, 2.7, 3.1, fs) * overlap(w, -street.half + 0.2, -0.2, fw)
-        marks = np.maximum(marks * (1 - zone), np.maximum(bars, stop))
+        marks[at] = np.maximum(marks[at] * (1 - zone[at]), np.maximum(bars, stop))
     return marks, zone
 
 

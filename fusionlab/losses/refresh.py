@@ -1,0 +1,145 @@
+"""Dynamic refresh: the best earlier outputs of a patch pull on the current one (MMDRFuse, Section 3.3)."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fusionlab.losses.gradient import laplacian
+from fusionlab.metrics.filters import gaussian
+from fusionlab.metrics.structure import ssim
+
+Taps = Callable[[Tensor], Sequence[Tensor]]
+
+
+def ssim_to_both(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
+    """SSIM to the infrared plus SSIM to the visible image (Eq. 6), (B, 1, H, W) in [0, 1] to (B,)."""
+    taps = gaussian(11, 1.5)
+    return ssim(fused, ir, taps, 1) + ssim(fused, vi, taps, 1)
+
+
+def gmsd_to_both(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
+    """GMSD to the infrared plus GMSD to the visible image (Eq. 7), (B, 1, H, W) in [0, 1] to (B,).
+
+    0 for an image equal to both: lower is better.
+    """
+    return gmsd(fused, ir) + gmsd(fused, vi)
+
+
+def gmsd(x: Tensor, y: Tensor) -> Tensor:
+    """Deviation of the gradient magnitudes' similarity, (B, 1, H, W) in [0, 1] to (B,).
+
+    Xue, Zhang, Mou, Bovik 2014, as MMDRFuse's released code has it: grey levels of 255, c = 170, a 2x2 mean
+    of which every second pixel is kept, whole windows only, sample standard deviation.
+    """
+    a, b = _magnitude(x), _magnitude(y)
+    similarity = (2 * a * b + 170) / (a.square() + b.square() + 170)
+    return similarity.flatten(1).std(dim=1)
+
+
+def _magnitude(image: Tensor) -> Tensor:
+    smaller = F.avg_pool2d(255 * image, 2)
+    prewitt = torch.tensor([[1.0, 0.0, -1.0]] * 3, dtype=image.dtype, device=image.device) / 3
+    across, down = F.conv2d(smaller, torch.stack([prewitt, prewitt.T])[:, None]).split(1, dim=1)
+    return (across.square() + down.square()).sqrt()
+
+
+class Refresh(nn.Module):
+    """The history of best outputs and the loss they make; keyed by patch, so the order does not matter.
+
+    A module without weights: its buffers, 2 bytes a pixel of all patches, travel in checkpoints.
+    patches: how many there are, numbered from 0. size: their height and width.
+    variant: "paper" is Eq. 8, 11 and 12 as printed: the higher score is kept, of GMSD too, where higher is
+    worse, and the gap is current minus best, never above 0, so that the loss pushes away from the history.
+    "released" keeps the lower GMSD, has positive gaps where the history is better, and multiplies by 10.
+    decide: "image" keeps the better output of each patch; "batch" replaces all of a batch or none, by the
+    means over the batch, as the released code does.
+    """
+
+    def __init__(
+        self,
+        patches: int,
+        size: tuple[int, int],
+        variant: Literal["paper", "released"],
+        decide: Literal["image", "batch"] = "image",
+    ) -> None:
+        super().__init__()
+        self.weight = 10.0 if variant == "released" else -1.0
+        self.by_ssim = _Best(patches, size, higher=True, decide=decide)
+        self.by_gmsd = _Best(patches, size, higher=variant == "paper", decide=decide)
+
+    def forward(
+        self,
+        patches: Tensor,
+        fused: Tensor,
+        ir: Tensor,
+        vi: Tensor,
+        taps: Taps | None = None,
+        seen: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """L_refresh of Eq. 12 for these patches, whose outputs then take their place in the history.
+
+        patches: the number of each image, int64 (B,). fused, ir, vi: (B, 1, H, W), in [0, 1] but for what
+        tanh leaves. taps: image to five feature maps (B, C, H, W), or None to leave the VGG terms of Eq. 9
+        and 10 out; seen: taps(fused), which the perceptual loss has too. Scores and gaps are taken of 8-bit
+        outputs, as the history keeps them, and carry no gradient. Returns a scalar, 0 where every output is
+        the best of its patch.
+        """
+        output = (255 * fused.detach().clamp(0, 1)).round()
+        scored = output / 255
+        total = fused.new_zeros(())
+        for best, score, pixel, chosen in (
+            (self.by_ssim, ssim_to_both(scored, ir, vi), _brightness_distance, slice(3, 5)),  # Eq. 9
+            (self.by_gmsd, gmsd_to_both(scored, ir, vi), _edge_distance, slice(0, 3)),  # Eq. 10
+        ):
+            gap = best.update(patches, output.to(torch.uint8), score)
+            behind = gap.nonzero()[:, 0]
+            if len(behind):
+                history = best.images[patches[behind]].to(fused) / 255
+                distance = pixel(fused[behind], history)
+                if taps is not None:
+                    here, there = [tap[behind] for tap in seen[chosen]], taps(history)[chosen]
+                    distance = distance + _feature_distance(here, there)
+                total = total + self.weight * (gap[behind] * distance).sum() / len(fused)
+        return total
+
+
+def _brightness_distance(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).abs().mean((1, 2, 3))
+
+
+def _edge_distance(a: Tensor, b: Tensor) -> Tensor:
+    return (laplacian(a) - laplacian(b)).square().mean((1, 2, 3))
+
+
+def _feature_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """Mean over the taps, for each image, (B,)."""
+    return torch.stack([(x - y).square().mean((1, 2, 3)) for x, y in zip(a, b, strict=True)]).mean(0)
+
+
+class _Best(nn.Module):
+    """The best 8-bit output of each patch by one score, and that score; NaN where there is none yet."""
+
+    images: Tensor
+    scores: Tensor
+
+    def __init__(
+        self, patches: int, size: tuple[int, int], higher: bool, decide: Literal["image", "batch"]
+    ) -> None:
+        super().__init__()
+        self.sign = 1 if higher else -1
+        self.decide = decide
+        self.register_buffer("images", torch.zeros(patches, 1, *size, dtype=torch.uint8))
+        self.register_buffer("scores", torch.full((patches,), torch.nan))
+
+    def update(self, patches: Tensor, output: Tensor, score: Tensor) -> Tensor:
+        """Keeps what is better; returns how far each score is behind its patch's best, (B,), 0 or more."""
+        ahead = self.sign * (score - self.scores[patches])
+        if self.decide == "batch":
+            ahead = ahead.mean().expand(len(patches))
+        better = ~(ahead <= 0)
+        self.images[patches[better]] = output[better]
+        self.scores[patches[better]] = score[better]
+        return (-ahead).clamp_min(0).nan_to_num(0)
