@@ -89,7 +89,7 @@ def _add_glare(light: Array, white: float, strength: float) -> None:
     excess = np.minimum(light[:, r, c] * (1 - white / peak[r, c]), 40 * white)
     cell = r // step * shape[1] + c // step
     size = shape[0] * shape[1]
-    small = np.stack([np.bincount(cell, band, size).reshape(shape) for band in excess]).astype(np.float32)
+    small = np.array([np.bincount(cell, band, size).reshape(shape) for band in excess]).astype(np.float32)
     unit = rows / step
     halo = np.zeros_like(small)
     for width, share in HALO:

@@ -88,7 +88,7 @@ class Sprite:
 
 def unit(x: Array, y: Array, z: Array) -> Array:
     """Vectors (3, ...) of length 1 along (x, y, z)."""
-    vector = np.stack([x, y, z])
+    vector = np.array([x, y, z])
     vector /= np.sqrt(x * x + y * y + z * z)
     return vector
 
@@ -143,8 +143,9 @@ class Canvas:
         """Coordinates (right of x, up from the ground) of the pixels of a region on the plane at depth z."""
         across = self.dx[region[1]] * np.float32(z) - np.float32(x)
         up = self.dy[region[0]] * np.float32(z) + np.float32(self.camera.height)
-        shape = (len(up), len(across))
-        return np.broadcast_to(across, shape), np.broadcast_to(up[:, None], shape)
+        grid = np.empty((2, len(up), len(across)), np.float32)
+        grid[0], grid[1] = across, up[:, None]
+        return grid[0], grid[1]
 
     def paint(
         self, region: tuple[slice, slice] | tuple[Array, ...], alpha: Array, radiance: Array,

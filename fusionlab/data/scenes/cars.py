@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -35,6 +36,7 @@ WHEEL = 0.32  # radius of a wheel, metres
 Colour = tuple[float, float, float]
 
 
+@cache
 def _pieces(shape: Shape) -> list[Array]:
     """Body and cabin as half-spaces (n, 4): unit normal . (along, up, across) <= offset."""
     half, side = shape.length / 2, shape.width / 2
@@ -187,11 +189,11 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
             part[here] = np.where(near > tread[proud] + 1e-4, 4, 3)
     hit = np.nonzero(part)
     depth, part = best[hit], part[hit]
-    point = rgb(origin) + depth * np.stack([da[0, hit[1]], dy[hit[0]], dc[0, hit[1]]])
+    point = rgb(origin) + depth * np.array([da[0, hit[1]], dy[hit[0]], dc[0, hit[1]]])
     normal = np.concatenate(pieces)[:, :3].T.take(plane[hit], axis=1)
     _turn_wheels(normal, part, point, floats(axles))
     cos, sin = math.cos(car.heading), math.sin(car.heading)
-    turned = np.stack([normal[0] * cos + normal[2] * sin, normal[1], normal[0] * sin - normal[2] * cos])
+    turned = np.array([normal[0] * cos + normal[2] * sin, normal[1], normal[0] * sin - normal[2] * cos])
     return Hit(hit[0], hit[1], point, turned, depth, part)
 
 

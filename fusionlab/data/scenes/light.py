@@ -11,7 +11,6 @@ import numpy as np
 
 from fusionlab.data.scenes.textures import Array, floats, ramp, rgb
 
-
 AHEAD = 0.2  # metres before a headlight at which its beam begins
 
 
@@ -168,18 +167,21 @@ def _covered(caster: Caster, away: Array, across: Array, up: Array, soft: Array)
     return shade
 
 
-def shadow_corners(caster: Caster, source: Array, parallel: bool) -> Array:
-    """Corners (4, 2), as (x, z), of the ground a shadow can reach; `source` is a direction or a place."""
+def shadow_corners(
+    caster: Caster, source: tuple[float, float, float], parallel: bool
+) -> list[tuple[float, float]]:
+    """Four corners, as (x, z), of the ground a shadow can reach; `source` is a direction or a place."""
+    x, y, z = source
     if parallel:
-        level, height = source[[0, 2]], source[1]
-        stretch = caster.top / max(height, 0.08)
+        stretch = caster.top / max(y, 0.08)
     else:
-        level = source[[0, 2]] - (caster.x, caster.z)
-        stretch = caster.top / max(source[1] - caster.top, 0.25 * source[1])
-    reach = min(stretch * float(np.hypot(*level)), 40.0)
-    ahead = level / max(float(np.hypot(*level)), 1e-3)
-    side = np.array([ahead[1], -ahead[0]]) * caster.reach * 1.5
-    foot = np.array([caster.x, caster.z])
-    tip = foot - ahead * reach
-    back = foot + ahead * 0.2
-    return np.stack([back + side, back - side, tip + side, tip - side])
+        x, z = x - caster.x, z - caster.z
+        stretch = caster.top / max(y - caster.top, 0.25 * y)
+    level = math.hypot(x, z)
+    tip, half = min(stretch * level, 40.0), 1.5 * caster.reach
+    ax, az = x / max(level, 1e-3), z / max(level, 1e-3)
+    return [
+        (caster.x + ahead * ax + aside * az, caster.z + ahead * az - aside * ax)
+        for ahead in (0.2, -tip)
+        for aside in (half, -half)
+    ]

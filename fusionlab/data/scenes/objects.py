@@ -38,9 +38,7 @@ def crown_cover(tree: Tree, x: Array, y: Array, soft: Array | float) -> Array:
     return np.maximum(crown, trunk * (y > 0))
 
 
-def draw_trees(
-    trees: list[Tree], places: list[Place], leaf_heat: float, wood_heat: float
-) -> list[Sprite]:
+def draw_trees(trees: list[Tree], places: list[Place], leaf_heat: float, wood_heat: float) -> list[Sprite]:
     """Each tree at its place, all shaded at once as one row of pixels: most are too small for numpy."""
     if not trees:
         return []
@@ -52,9 +50,7 @@ def draw_trees(
     return [row.stretch(span, x.shape) for span, (x, _, _) in zip(spans, places)]
 
 
-def _crowns(
-    sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array, heat: float
-) -> None:
+def _crowns(sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array, heat: float) -> None:
     """Lays crowns over a row of pixels that holds one tree after the other."""
     parts = [_clumps(tree, x, y) for tree, (x, y, _) in zip(trees, places)]
     which = np.repeat(np.arange(len(trees)), [part[0].size for part in parts])
@@ -101,9 +97,7 @@ def _clumps(tree: Tree, x: Array, y: Array) -> tuple[Array, ...]:
     return at, x[0, column], y[row, 0], inside.take(at), u[front, column], v[front, row], lot
 
 
-def _trunks(
-    sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array, heat: float
-) -> None:
+def _trunks(sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array, heat: float) -> None:
     """Lays trunks and boughs over a row of pixels that holds one tree after the other."""
     stems = [k for k, tree in enumerate(trees) if not tree.bush]
     if not stems:
@@ -153,7 +147,7 @@ def draw_post(post: Post, x: Array, y: Array, pixel: float, heat: dict[str, floa
     px, py = x[part], y[part]
     girth = 0.035 if post.sign else 0.07 - 0.028 * np.clip(py / post.height, 0, 1) + 0.05 * (py < 0.9)
     round_ = np.clip(px / floats(girth), -1, 1)
-    normal = np.stack([round_, 0 * round_, -np.sqrt(1 - 0.95 * round_ * round_)])
+    normal = np.array([round_, 0 * round_, -np.sqrt(1 - 0.95 * round_ * round_)])
     pole = overlap(px, -floats(girth), floats(girth), pixel) * overlap(py, 0, post.height, pixel)
     sprite.crop(part).add(pole, grey, heat["steel"], normal)
     if post.sign:
@@ -213,7 +207,7 @@ def draw_cone(x: Array, y: Array, pixel: float, heat: float) -> Sprite:
     cone = overlap(x, -radius, radius, pixel) * overlap(y, 0.03, 0.70, pixel)
     base = overlap(x, -0.21, 0.21, pixel) * overlap(y, 0.0, 0.05, pixel)
     round_ = np.clip(x / radius, -1, 1)
-    normal = np.stack([round_, 0.25 + 0 * round_, -np.sqrt(1 - 0.95 * round_ * round_)])
+    normal = np.array([round_, 0.25 + 0 * round_, -np.sqrt(1 - 0.95 * round_ * round_)])
     band = overlap(y, 0.30, 0.42, pixel) + overlap(y, 0.52, 0.60, pixel)
     colour = rgb([0.52, 0.10, 0.02], 2) + band * rgb([0.13, 0.52, 0.56], 2)
     sprite.add(base, rgb([0.05, 0.05, 0.05], 2), heat)

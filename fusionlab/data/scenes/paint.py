@@ -174,7 +174,7 @@ def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weathe
     def mean(values: Array) -> Array:
         return floats(np.bincount(cell, values, len(count))[at] / rays)
 
-    colour = np.stack([mean(band) for band in radiance])
+    colour = np.array([mean(band) for band in radiance])
     place = (at // shape[1] + region[0].start, at % shape[1] + region[1].start)
     alpha, depth = floats(rays / RAYS**2), np.maximum(mean(hit.depth), 1.0)
     canvas.paint(place, alpha, colour, mean(heat), depth, owner)

@@ -223,7 +223,7 @@ def draw_person(person: Person, limbs: list[Limb], x: Array, y: Array, pixel: fl
     qx += 0.10 * fold
     qy = 0.4 * qy + 0.12
     lean = weight / np.sqrt(qx * qx + qy * qy + deep * deep)
-    normal = np.stack([(lean * qx).sum(0), (lean * qy).sum(0), -(lean * deep).sum(0)])
+    normal = np.array([(lean * qx).sum(0), (lean * qy).sum(0), -(lean * deep).sum(0)])
     warm = ((0.74 + 0.26 * deep) * weight * floats([[limb.heat] for limb in limbs])).sum(0)
     # Parts dim towards their edges, so overlapping limbs stay apart.
     tone = (0.70 + 0.30 * deep) * weight * floats([[limb.shade] for limb in limbs])

@@ -105,13 +105,14 @@ class Ground:
     number: Array  # (rows, columns), -1 where hidden
     first: int
 
-    def around(self, corners: Array) -> Array:
-        """Numbers of the pixels in the picture's box around ground points (m, 2) in (x, z)."""
-        canvas, z = self.canvas, np.maximum(corners[:, 1], 0.8)
-        column = corners[:, 0] / z / canvas.pixel + canvas.columns / 2
-        row = canvas.camera.horizon * canvas.rows + canvas.camera.height / z / canvas.pixel - self.first
-        r0, c0 = max(int(row.min() - 2), 0), max(int(column.min() - 2), 0)
-        r1, c1 = max(int(row.max() + 3), 0), max(int(column.max() + 3), 0)
+    def around(self, corners: list[tuple[float, float]]) -> Array:
+        """Numbers of the pixels in the picture's box around ground points (x, z)."""
+        canvas = self.canvas
+        horizon, middle = canvas.camera.horizon * canvas.rows, canvas.columns / 2
+        column = [x / max(z, 0.8) / canvas.pixel + middle for x, z in corners]
+        row = [horizon + canvas.camera.height / max(z, 0.8) / canvas.pixel - self.first for _, z in corners]
+        r0, c0 = max(int(min(row) - 2), 0), max(int(min(column) - 2), 0)
+        r1, c1 = max(int(max(row) + 3), 0), max(int(max(column) + 3), 0)
         part = self.number[r0:r1, c0:c1].ravel()
         return part[part >= 0]
 
@@ -230,7 +231,7 @@ def _ground_light(
     canvas, x, z = ground.canvas, ground.x, ground.z
     open_sky = np.ones_like(z)
     for caster in contact:
-        corners = np.array([[caster.x, caster.z]]) + np.array([[-1, -1], [1, 1]]) * caster.reach
+        corners = [(caster.x + side * caster.reach, caster.z + side * caster.reach) for side in (-1, 1)]
         at = ground.around(corners)
         if at.size:
             open_sky[at] *= 1 - caster.cover(x[at] - np.float32(caster.x), z[at] - np.float32(caster.z), 0.0)
@@ -240,8 +241,9 @@ def _ground_light(
     cool = 0.8 + 0.2 * open_sky
     if light.sun.any():
         lit = 1 - building_shade(plan, weather, x, 0.0, z)
+        towards = tuple(light.towards.tolist())
         for caster in casters:
-            at = ground.around(shadow_corners(caster, light.towards, True))
+            at = ground.around(shadow_corners(caster, towards, True))
             if at.size:
                 lit[at] *= 1 - sun_shadow(caster, light, x[at], z[at])
         total += (lit * open_sky * light.towards[1]) * rgb(light.sun)
@@ -251,7 +253,7 @@ def _ground_light(
         place = floats(lamp.position)
         for caster in casters:
             if math.hypot(caster.x - place[0], caster.z - place[2]) < 11:
-                at = ground.around(shadow_corners(caster, place, False))
+                at = ground.around(shadow_corners(caster, lamp.position, False))
                 if at.size:
                     share[at] *= 1 - np.float32(0.9) * lamp_shadow(caster, lamp, x[at], z[at])
         total += (share * open_sky) * rgb(lamp.colour)
