@@ -242,9 +242,7 @@ def _facade(
         which[at], salt[at], u[at], y[at], fu[at], size[at], shift[at], bay[at], floor[at], across[at],
         above[at], middle[at], half[at], sill[at], lintel[at], hole[at], glass[at], warmth[at],
     )  # fmt: skip
-    albedo[:, at], glow[:, at], heat[at] = _panes(
-        weather, walls, panes, albedo.take(at, axis=1), heat[at]
-    )
+    albedo[:, at], glow[:, at], heat[at] = _panes(weather, walls, panes, albedo.take(at, axis=1), heat[at])
     if shop.any():
         _shops(
             weather,

@@ -11,7 +11,6 @@ import numpy as np
 
 from fusionlab.data.scenes.textures import Array, floats, ramp, rgb
 
-
 AHEAD = 0.2  # metres before a headlight at which its beam begins
 
 

@@ -38,9 +38,7 @@ def crown_cover(tree: Tree, x: Array, y: Array, soft: Array | float) -> Array:
     return np.maximum(crown, trunk * (y > 0))
 
 
-def draw_trees(
-    trees: list[Tree], places: list[Place], leaf_heat: float, wood_heat: float
-) -> list[Sprite]:
+def draw_trees(trees: list[Tree], places: list[Place], leaf_heat: float, wood_heat: float) -> list[Sprite]:
     """Each tree at its place, all shaded at once as one row of pixels: most are too small for numpy."""
     if not trees:
         return []
@@ -52,9 +50,7 @@ def draw_trees(
     return [row.stretch(span, x.shape) for span, (x, _, _) in zip(spans, places)]
 
 
-def _crowns(
-    sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array, heat: float
-) -> None:
+def _crowns(sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array, heat: float) -> None:
     """Lays crowns over a row of pixels that holds one tree after the other."""
     parts = [_clumps(tree, x, y) for tree, (x, y, _) in zip(trees, places)]
     which = np.repeat(np.arange(len(trees)), [part[0].size for part in parts])
@@ -101,9 +97,7 @@ def _clumps(tree: Tree, x: Array, y: Array) -> tuple[Array, ...]:
     return at, x[0, column], y[row, 0], inside.take(at), u[front, column], v[front, row], lot
 
 
-def _trunks(
-    sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array, heat: float
-) -> None:
+def _trunks(sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array, heat: float) -> None:
     """Lays trunks and boughs over a row of pixels that holds one tree after the other."""
     stems = [k for k, tree in enumerate(trees) if not tree.bush]
     if not stems:
