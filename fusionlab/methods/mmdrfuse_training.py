@@ -1,7 +1,7 @@
 """How MMDRFuse trains teacher and student: Eq. 13, its two sets of weights, and what is worth caching."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from fusionlab.losses.perceptual import perceptual_loss, source_maxima
 from fusionlab.losses.pixel import intensity_loss
 from fusionlab.losses.refresh import Refresh, Taps
 from fusionlab.methods.mmdrfuse import Student, Teacher
+from fusionlab.nets.features import vgg
 from fusionlab.training import epochs, fit, one_cycle
 
 
@@ -161,6 +162,11 @@ def start_from_teacher(student: Student, teacher: Teacher) -> None:
     student.conv2.load_state_dict(teacher.conv00.state_dict())
 
 
-def without_perception(objective: Objective) -> Objective:
-    """The objective for a machine without VGG weights."""
-    return replace(objective, perception=0.0)
+def vgg_taps() -> Taps:
+    """Five feature maps in one pass, of the small stand-in for VGG-19: relu1_1 to relu5_1.
+
+    The paper takes relu1_2, 2_2, 3_4, 4_4 and 5_4 of the full network, whose file is too large to have here.
+    Raises UserError where the weights are absent.
+    """
+    network = vgg("vgg19_small16x")
+    return lambda image: list(network(image).values())

@@ -1,8 +1,8 @@
 """MMDRFuse, Tables 1 to 3 and Figure 5 at small scale: one ingredient at a time, the same seeds for each.
 
 The paper's rows are single runs, of LLVIP and with VGG terms. Here 113 numbers learn from 300 crops of
-RoadScene's training pairs, without VGG, and every variation starts and shuffles alike for one seed, so that
-differences between rows of one seed are paired.
+RoadScene's training pairs, without VGG but in one row. Every variation starts and shuffles alike for one
+seed, so that differences between rows of one seed are paired.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from fusionlab.losses.gradient import gradient_loss
 from fusionlab.losses.pixel import intensity_loss
 from fusionlab.losses.refresh import gmsd_to_both, ssim_to_both
 from fusionlab.methods.mmdrfuse import Student
-from fusionlab.methods.mmdrfuse_training import Objective, cached, train
+from fusionlab.methods.mmdrfuse_training import Objective, cached, train, vgg_taps
 from fusionlab.metrics import CONVENTIONS, evaluate
 from fusionlab.targets.mmdrfuse_training import STUDENT, half_teacher, new_student, require, roadscene_patches
 from fusionlab.training import crops
@@ -46,6 +46,7 @@ TABLE1 = {
     "II with edges": Variation(SOURCES),
     "III with refresh": Variation(replace(SOURCES, refresh="released")),
     "III refresh as printed": Variation(replace(SOURCES, refresh="paper")),
+    "II with edges and perception": Variation(replace(SOURCES, perception=0.1)),  # needs VGG weights
 }
 TABLE2 = {
     "I without": Variation(SOURCES, from_teacher=False),
@@ -64,7 +65,7 @@ TABLE3 = {
 
 
 def table1(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
-    """Table 1 for the student: intensity alone, with the gradient term, with refresh in both forms."""
+    """Table 1 for the student: intensity alone, with edges, with refresh in both forms, with perception."""
     yield from _ablation("mmdrfuse/table1", TABLE1, row, profile, data, seed)
 
 
@@ -84,12 +85,22 @@ def _ablation(
     require(row, tuple(variations), profile, RECIPE, data)
     recipe = RECIPE[profile]
     teacher = half_teacher()
-    patches = roadscene_patches(recipe["pairs"], recipe["per_pair"], seed, teacher)
     pairs = open_pairs("roadscene", 4 if profile == "smoke" else None, split="test")
     for name in [row] if row else variations:
         variation = variations[name]
         student = new_student(seed, variation.hidden, teacher if variation.from_teacher else None)
-        train(student, patches, variation.objective, times=recipe["times"], batch=25, rate=1e-2, seed=seed)
+        taps = vgg_taps() if variation.objective.perception else None
+        patches = roadscene_patches(recipe["pairs"], recipe["per_pair"], seed, teacher, taps)
+        train(
+            student,
+            patches,
+            variation.objective,
+            times=recipe["times"],
+            batch=25,
+            rate=1e-2,
+            seed=seed,
+            taps=taps,
+        )
         for metric, value, unit, convention in _judged(student, pairs):
             yield measured(
                 target,

@@ -9,6 +9,7 @@ from fusionlab.data import open_pairs, to_uint8
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
 from fusionlab.lab.records import Record, measured, this_command
+from fusionlab.losses.refresh import Taps
 from fusionlab.methods import Fuser, fuse, load
 from fusionlab.methods.mmdrfuse import Student, Teacher
 from fusionlab.methods.mmdrfuse_training import Objective, Patches, cached, start_from_teacher, train
@@ -89,10 +90,12 @@ def new_student(seed: int, hidden: int = 4, teacher: Teacher | None = None) -> S
     return network
 
 
-def roadscene_patches(pairs: int, per_pair: int, seed: int, teacher: Teacher | None = None) -> Patches:
-    """Random 64x64 crops of RoadScene's training pairs, with the teacher's outputs where one is given."""
+def roadscene_patches(
+    pairs: int, per_pair: int, seed: int, teacher: Teacher | None = None, taps: Taps | None = None
+) -> Patches:
+    """Random 64x64 crops of RoadScene's training pairs, with what teacher and features make of them."""
     ir, vi = crops(open_pairs("roadscene", pairs, split="train"), per_pair, size=64, seed=seed)
-    return cached(ir, vi, teacher)
+    return cached(ir, vi, teacher, taps)
 
 
 def scored(target: str, row: str, fuser: Fuser, profile: str, seed: int, note: str = "") -> Iterator[Record]:

@@ -18,6 +18,7 @@ from fusionlab.methods.mmdrfuse_training import (
     loss_terms,
     start_from_teacher,
     train,
+    vgg_taps,
 )
 from fusionlab.targets import mmdrfuse_ablation, mmdrfuse_efficiency
 
@@ -132,3 +133,13 @@ def test_our_student_keeps_to_the_pattern_of_its_teacher(shared):
         ours = (student(pair.ir, pair.vi) - wanted).abs().mean()
         assert ours < ((pair.ir + pair.vi) / 2 - wanted).abs().mean()
     assert mmdrfuse_ablation.TABLE2["II direct"].objective.direct
+
+
+def test_the_five_taps_come_in_one_pass_and_carry_a_gradient(shared):
+    seen_by = vgg_taps()
+    image = torch.rand(2, 1, 32, 32, requires_grad=True)
+    maps = seen_by(image)
+    assert [tap.shape[1] for tap in maps] == [64, 128, 256, 512, 512]
+    assert [tap.shape[2] for tap in maps] == [32, 16, 8, 4, 2]
+    sum(tap.mean() for tap in maps).backward()
+    assert image.grad.abs().max() > 0
