@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from fusionlab.errors import UserError
-from fusionlab.metrics.catalogue import METRICS, Metric
+from fusionlab.metrics.catalogue import METRICS, Metric, explain
 from fusionlab.metrics.conventions import CONVENTIONS, Convention, Variant, find_convention
 from fusionlab.metrics.inputs import Images, read_images
 from fusionlab.metrics.scores import Row, Scores
 
-__all__ = ["CONVENTIONS", "METRICS", "Convention", "Metric", "Scores", "Variant", "evaluate"]
+__all__ = ["CONVENTIONS", "METRICS", "Convention", "Metric", "Scores", "Variant", "evaluate", "explain"]
 
 
 @torch.no_grad()

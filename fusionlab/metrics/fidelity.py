@@ -1,39 +1,121 @@
-"""Visual information fidelity in the pixel domain (VIFp)."""
+"""Visual information fidelity in the pixel domain: VIFp of one source, and VIFF of both for fusion.
+
+Both model the fused image locally as F = g X + v of a source X and compare the information that g and v leave
+with that of X itself, at four scales. Tensors are float64 (..., 1, H, W) of 0..255; leading axes broadcast.
+"""
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from fusionlab.metrics.filters import gaussian, moments, separable
+from fusionlab.metrics.filters import IMAGE, gaussian, moments, separable
 
 WINDOWS = (17, 9, 5, 3)  # one a scale, finest first; standard deviation a fifth of the size
 NOISE = 2.0  # variance of the noise that the eye adds, in squared grey levels
 TINY = 1e-10
 SIDE = 41  # the smallest image that still holds a whole 3 x 3 window at the fourth scale
+FUSION_NOISE = 0.005 * 255**2
+FUSION_WEIGHTS = (1 / 2.15, 0.0, 0.15 / 2.15, 1 / 2.15)  # of the four scales in VIFF
 
 
 def vifp(source: Tensor, fused: Tensor) -> Tensor:
     """Share of the source's information that the fused image keeps; 1 for a copy, above 1 for more contrast.
 
-    Takes float64 tensors (B, 1, H, W) of 0..255, sides from 41, and returns (B,). The fused image is modelled
-    locally as F = g X + v of the source X; the value is the information left behind g and v, divided by
-    the information of X itself. A constant source has none: 0 / 0, NaN. A constant fused image scores 0.
+    Sides from 41. A constant source has no information: 0 / 0, NaN. A constant fused image scores 0.
     Source: H. R. Sheikh, A. C. Bovik, "Image information and visual quality", 2006, and the authors'
-    vifp_mscale.m. Of its repairs for flat windows those are kept that can change the value.
+    vifp_mscale.m.
     """
-    kept = present = torch.zeros(())
+    return _share(_scales(source, fused))
+
+
+def saturated_vifp(source: Tensor, fused: Tensor) -> Tensor:
+    """VIFp as 8-bit integers that saturate compute it: at the first scale every product stops at 255.
+
+    What is left there is noise with large weight, so values rise; the other scales are ordinary.
+    Source: Linfeng-Tang/Evaluation-for-Image-Fusion @5d6c43a, vifp_mscale.m on uint8.
+    """
+    taps = gaussian(WINDOWS[0], WINDOWS[0] / 5)
+    mean_x, mean_f = separable(source, taps), separable(fused, taps)
+
+    def moment(x: Tensor, y: Tensor, means: Tensor) -> Tensor:
+        return separable((x * y).clamp(max=255), taps) - means
+
+    variance = moment(source, source, mean_x * mean_x)
+    fused_variance = moment(fused, fused, mean_f * mean_f)
+    first = _model(variance, fused_variance, moment(source, fused, mean_x * mean_f))
+    scales = _scales(source, fused)
+    next(scales)
+    return _share(iter([first, *scales]))
+
+
+def off_centre_vifp(source: Tensor, fused: Tensor) -> Tensor:
+    """VIFp with windows whose taps lie half a pixel and more off centre and with zeros around the image.
+
+    The 17 taps sit evenly from -9 to 8, so that shift and border count as lost information. Any size.
+    Source: RollingPlain/IVIF_ZOO @61b0a44, Metric_torch.py, which halves a negative odd number downwards.
+    """
+    return _share(_off_centre_scales(source, fused))
+
+
+def viff(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
+    """Information of the sources kept, (B,), by the source of smaller gain in each pixel; sides from 41.
+
+    Ties go to the visible image, so swapping the sources moves the value a little.
+    Source: Y. Han, Y. Cai, Y. Cao, X. Xu, "A new image fusion performance metric based on visual information
+    fidelity", 2013, and the authors' VIFF_Public.m.
+    """
+    value = torch.zeros((), dtype=fused.dtype, device=fused.device)
+    for weight, (gain, variance, rest) in zip(
+        FUSION_WEIGHTS, _scales(torch.stack((ir, vi)), fused), strict=True
+    ):
+        kept = torch.log10(1 + gain**2 * variance / (rest + FUSION_NOISE)) + 1e-7
+        present = torch.log10(1 + variance / FUSION_NOISE) + 1e-7
+        by_ir = gain[0] < gain[1]
+        kept_there, present_there = (torch.where(by_ir, x[0], x[1]).sum(IMAGE) for x in (kept, present))
+        value = value + weight * kept_there / present_there
+    return value
+
+
+Model = tuple[Tensor, Tensor, Tensor]  # gain g, variance of the source, variance of the rest v
+
+
+def _share(scales: Iterator[Model]) -> Tensor:
+    """Information kept in all scales over information present in them."""
+    kept: Tensor | float = 0.0
+    present: Tensor | float = 0.0
+    for gain, variance, rest in scales:
+        kept = kept + torch.log10(1 + gain**2 * variance / (rest + NOISE)).sum(IMAGE)
+        present = present + torch.log10(1 + variance / NOISE).sum(IMAGE)
+    assert isinstance(kept, Tensor)
+    return kept / present
+
+
+def _scales(source: Tensor, fused: Tensor) -> Iterator[Model]:
     for scale, size in enumerate(WINDOWS):
         taps = gaussian(size, size / 5)
         if scale > 0:
             source, fused = separable(source, taps, step=2), separable(fused, taps, step=2)
-        _, _, variance, fused_variance, covariance = moments(source, fused, taps)
-        variance = torch.where(variance < TINY, 0.0, variance)  # rounding must not pass for information
-        gain = (covariance / (variance + TINY)).clamp(min=0)
-        rest = fused_variance - gain * covariance  # never below 0 by more than rounding, far from -NOISE
-        kept = kept + torch.log10(1 + gain**2 * variance / (rest + NOISE)).sum((1, 2, 3))
-        present = present + torch.log10(1 + variance / NOISE).sum((1, 2, 3))
-    return kept / present
+        yield _model(*moments(source, fused, taps)[2:])
 
 
-def vifp_sum(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    """VIFp of the infrared plus VIFp of the visible source, (B,)."""
-    return vifp(ir, fused) + vifp(vi, fused)
+def _off_centre_scales(source: Tensor, fused: Tensor) -> Iterator[Model]:
+    for scale, size in enumerate(WINDOWS):
+        reach = size // 2
+        positions = torch.linspace(-reach - 1, reach, size, dtype=torch.float64)
+        weights = torch.exp(-(positions**2) / (2 * (size / 5) ** 2))
+        taps = (weights / weights.sum()).tolist()
+        border = (reach,) * 4
+        if scale > 0:
+            source, fused = (separable(pad(x, border), taps, step=2) for x in (source, fused))
+        yield _model(*moments(pad(source, border), pad(fused, border), taps)[2:])
+
+
+def _model(variance: Tensor, fused_variance: Tensor, covariance: Tensor) -> Model:
+    """Gain, source variance and rest of the local model; windows without variance keep nothing."""
+    variance = torch.where(variance < TINY, 0.0, variance)  # rounding must not pass for information
+    gain = (covariance / (variance + TINY)).clamp(min=0)
+    gain = torch.where(fused_variance < TINY, 0.0, gain)
+    rest = (fused_variance - gain * covariance).clamp(min=TINY)
+    return gain, variance, rest

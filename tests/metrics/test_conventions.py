@@ -1,4 +1,4 @@
-"""Both conventions as a whole: batches, and the recorded scores of RoadScene pairs under `mmdrfuse`."""
+"""The conventions as a whole: batches, and the recorded scores of RoadScene pairs under `mmdrfuse`."""
 
 import csv
 from collections.abc import Mapping
@@ -14,9 +14,12 @@ from fusionlab.metrics import CONVENTIONS, evaluate
 from fusionlab.metrics.conventions import Variant
 
 VARIANTS = [
-    pytest.param(variant, id=f"{convention.name}-{metric}")
-    for convention in CONVENTIONS.values()
-    for metric, variant in convention.variants.items()
+    pytest.param(variant, id=f"{convention}-{metric}")
+    for convention, metric, variant in {
+        variant.formula: (convention.name, metric, variant)
+        for convention in reversed(CONVENTIONS.values())
+        for metric, variant in convention.variants.items()
+    }.values()
 ]
 COLUMNS = {"EN": "EN", "SD": "SD", "MI": "MI_nat", "VIF": "VIF", "Qabf": "Qabf", "SSIM": "SSIM2"}
 PAIRS = ("FLIR_00211.jpg", "FLIR_05064.jpg", "FLIR_06570.jpg", "FLIR_08248.jpg")
@@ -29,21 +32,61 @@ def batch(height: int = 48, width: int = 57) -> list[Tensor]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_batch_equals_single_images_in_any_order(variant: Variant) -> None:
-    x = batch()
+    x = batch(max(48, variant.side), max(57, variant.side))
     whole = variant.function(*x)
     singles = torch.cat([variant.function(*(image[i : i + 1] for image in x)) for i in range(4)])
     order = torch.tensor([2, 0, 3, 1])
     assert whole.shape == (4,)
     assert whole.dtype == torch.float64
-    torch.testing.assert_close(whole, singles, rtol=1e-13, atol=0)
-    torch.testing.assert_close(
-        variant.function(*(image[order] for image in x)), whole[order], rtol=1e-13, atol=0
-    )
+    torch.testing.assert_close(whole, singles, rtol=1e-12, atol=0, equal_nan=True)
+    shuffled = variant.function(*(image[order] for image in x))
+    torch.testing.assert_close(shuffled, whole[order], rtol=1e-12, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_one_pair_of_sources_serves_a_batch_of_fused_images(variant: Variant) -> None:
+    ir, vi, fused = batch(max(48, variant.side), max(57, variant.side))
+    together = variant.function(ir[:1], vi[:1], fused)
+    apart = variant.function(ir[:1].expand_as(fused), vi[:1].expand_as(fused), fused)
+    torch.testing.assert_close(together, apart, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_smallest_side_is_the_smallest_that_has_a_value(variant: Variant) -> None:
     assert variant.function(*batch(variant.side, variant.side + 3)).isfinite().all()
+
+
+# No formula steps or counts in these, so that a descent on them can show what they reward.
+SMOOTH = [
+    "SD",
+    "SF",
+    "AG",
+    "SCD",
+    "CC",
+    "VIF",
+    "VIFF",
+    "Qabf",
+    "SSIM",
+    "MS_SSIM",
+    "Q",
+    "Qw",
+    "Qe",
+    "GMSD",
+    "MSE",
+    "PSNR",
+]
+
+
+@pytest.mark.parametrize("metric", SMOOTH)
+def test_gradients_reach_the_fused_image_even_on_flat_ground(metric: str) -> None:
+    ir, vi, fused = batch()
+    for image in (ir, vi, fused):
+        image[..., :20, :20] = 100
+    fused.requires_grad_()
+    CONVENTIONS["reference"].variants[metric].function(ir, vi, fused).sum().backward()
+    assert fused.grad is not None
+    assert fused.grad.isfinite().all()
+    assert fused.grad.abs().amax((1, 2, 3)).min() > 0
 
 
 def grey(path: Path) -> np.ndarray:

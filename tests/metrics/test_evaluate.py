@@ -99,10 +99,10 @@ def test_dark_uint8_images_are_not_taken_for_unit_floats() -> None:
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="unknown convention 'cddfuse'; known: reference, mmdrfuse"):
-        evaluate(IR, VI, FUSED, "cddfuse")
-    with pytest.raises(UserError, match="has no metric PSNR; it has EN, SD, MI, VIF, Qabf, SSIM"):
-        evaluate(IR, VI, FUSED, "reference", metrics=["EN", "PSNR"])
+    with pytest.raises(UserError, match="unknown convention 'cdd'; known: reference, mmdrfuse"):
+        evaluate(IR, VI, FUSED, "cdd")
+    with pytest.raises(UserError, match="has no metric LPIPS; it has EN, SD, MI, VIF, Qabf, SSIM"):
+        evaluate(IR, VI, FUSED, "reference", metrics=["EN", "LPIPS"])
     with pytest.raises(UserError, match="has no metric in an empty list"):
         evaluate(IR, VI, FUSED, "reference", metrics=[])
     with pytest.raises(UserError, match="2 names for 3 images"):
@@ -112,13 +112,18 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
 
 
 def test_every_convention_names_its_saving_rule_and_describes_its_variants() -> None:
-    assert {name: convention.save for name, convention in CONVENTIONS.items()} == {
-        "reference": "clip",
-        "mmdrfuse": "stretch",
-    }
-    for convention in CONVENTIONS.values():
-        assert list(convention.variants) == list(METRICS)
-        assert convention.variants["MI"].unit == {"reference": "bits", "mmdrfuse": "nats"}[convention.name]
+    stretched = {name for name, convention in CONVENTIONS.items() if convention.save == "stretch"}
+    assert stretched == {"mmdrfuse", "cddfuse"}
+    order = list(METRICS)
+    assert order[:6] == ["EN", "SD", "MI", "VIF", "Qabf", "SSIM"] == list(CONVENTIONS["mmdrfuse"].variants)
+    for name, convention in CONVENTIONS.items():
+        assert convention.name == name
+        assert convention.evidence
+        positions = [order.index(metric) for metric in convention.variants]
+        assert positions == sorted(positions), f"{name} lists its metrics in another order than METRICS"
+    assert set(METRICS) - set(CONVENTIONS["reference"].variants) == {"FMI_wavelet"}
+    units = {name: c.variants["MI"].unit for name, c in CONVENTIONS.items() if "MI" in c.variants}
+    assert {name for name, unit in units.items() if unit == "nats"} == {"mmdrfuse", "cddfuse"}
 
 
 SCORES = Scores("reference", ({"name": "a", "EN": 1.0, "SD": 2.0}, {"name": "b", "EN": 4.0, "SD": 2.0}))

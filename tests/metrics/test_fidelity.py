@@ -8,7 +8,7 @@ import torch
 from scipy.signal import convolve2d
 from torch import Tensor
 
-from fusionlab.metrics.fidelity import vifp, vifp_sum
+from fusionlab.metrics.fidelity import saturated_vifp, viff, vifp
 
 
 def slow_vifp(source: np.ndarray, fused: np.ndarray) -> float:
@@ -68,6 +68,24 @@ def test_constant_images(level: int) -> None:
     assert math.isnan(vifp(flat, noise(3, 41, 41)).item())
 
 
-def test_sum_is_symmetric_in_the_sources() -> None:
-    ir, vi, fused = noise(4), noise(5), noise(6)
-    assert vifp_sum(ir, vi, fused).item() == vifp_sum(vi, ir, fused).item()
+def test_saturated_products_inflate_the_value() -> None:
+    """The first scale is left with rounding noise of huge weight: on noise the value triples."""
+    source = noise(4)
+    fused = ((source + noise(5)) / 2).floor()
+    assert saturated_vifp(source, fused).item() > 1.5 * vifp(source, fused).item()
+    dark = (source / 30).floor()  # no product of levels 0..8 reaches 255
+    assert saturated_vifp(dark, (fused / 30).floor()).item() == pytest.approx(
+        vifp(dark, (fused / 30).floor()).item(), rel=1e-12
+    )
+
+
+def test_range_of_the_images_changes_the_value() -> None:
+    source, fused = noise(6), ((noise(6) + noise(7)) / 2).floor()
+    assert vifp(source / 255, fused / 255).item() > 1.1 * vifp(source, fused).item()
+
+
+def test_viff_takes_the_source_of_smaller_gain() -> None:
+    ir, vi = noise(8), noise(9)
+    assert viff(ir, vi, ir).item() < 0.1  # the gain of what is missing is the smaller one
+    assert viff(ir, ir, ir).item() == pytest.approx(1, abs=1e-6)
+    assert viff(ir, vi, torch.full_like(ir, 90.0)).item() < 1e-6

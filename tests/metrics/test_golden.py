@@ -1,13 +1,14 @@
 """Golden values: public evaluators and libraries, run on real crops and on two synthetic triples.
 
-A row of the golden files is compared where it belongs to a variant of our conventions or to one of its parts;
-every other row is counted with the reason why not.
+Every row of the golden files is compared with a variant of our conventions, or with a part of one, except the
+few that `LISTED` names with the reason.
 """
 
 import csv
 import math
 from collections import Counter
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,119 +16,202 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import pad
 
-from fusionlab.metrics import CONVENTIONS
+from fusionlab.metrics import CONVENTIONS, Variant
+from fusionlab.metrics import variants as v
+from fusionlab.metrics.exposure import scale_score
 from fusionlab.metrics.fidelity import vifp
-from fusionlab.metrics.filters import gaussian, uniform
+from fusionlab.metrics.gradient import gmsd, local_qabf
 from fusionlab.metrics.information import mutual_information
-from fusionlab.metrics.structure import ssim
+from fusionlab.metrics.phase import phase_maps
+from fusionlab.metrics.sharpness import average_forward_gradient, spatial_frequency
+from fusionlab.metrics.structure import ms_ssim, ssim, ssim_padded, ssim_uniform
+from fusionlab.metrics.variant import averaged
 
 SYNTHETIC = Path(__file__).parents[1] / "golden" / "metrics_synthetic.csv"
-OURS = {"EN", "SD", "MI", "VIFp", "Qabf", "SSIM"}
 EXACT, TINY_CONSTANTS, FLOAT32 = 1e-9, 1e-7, 1e-6
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
-REFERENCE = {metric: variant.function for metric, variant in CONVENTIONS["reference"].variants.items()}
-MMDRFUSE = {metric: variant.function for metric, variant in CONVENTIONS["mmdrfuse"].variants.items()}
 
 
-def one_mi(source: int) -> Score:
-    """MI of one source in nats: that source in both places counts twice."""
-    return lambda *x: mutual_information(x[source], x[source], x[2], base=math.e) / 2
+def doubled(variant: Variant) -> Score:
+    """The sum of both sources where ours is the mean."""
+    return lambda *x: 2 * variant.function(*x)
 
 
-def one_vif(source: int) -> Score:
-    return lambda *x: vifp(x[source], x[2])
+def one(score: Callable[[Tensor, Tensor], Tensor], source: int) -> Score:
+    return lambda *x: score(x[source], x[2])
 
 
-def one_ssim(source: int, taps: list[float], correction: float = 1.0) -> Score:
-    return lambda *x: ssim(x[source], x[2], taps, 255, correction)
+def both(score: Callable[[Tensor, Tensor], Tensor]) -> Score:
+    return lambda *x: score(x[0], x[2]) + score(x[1], x[2])
 
 
-def both(score: Callable[[int], Score]) -> Score:
-    return lambda *x: score(0)(*x) + score(1)(*x)
+def scaled(variant: Variant, factor: float) -> Score:
+    return lambda *x: variant.function(*(factor * image for image in x))
 
 
-def wang(source: int) -> Score:
-    return one_ssim(source, gaussian(11, 1.5))
+def clamped(variant: Variant) -> Score:
+    """Levels 254 and 255 merged before anything is counted."""
+    return lambda *x: variant.function(*(image.clamp(max=254) for image in x))
 
 
-def window7(source: int) -> Score:
-    return one_ssim(source, uniform(7), 49 / 48)
+def swapped(variant: Variant) -> Score:
+    return lambda ir, vi, fused: variant.function(vi, ir, fused)
 
 
-# (metric, variant) -> what must return it, and the relative tolerance.
-MATCHED: dict[tuple[str, str], tuple[Score, float]] = {
-    ("EN", "bits256"): (REFERENCE["EN"], EXACT),
-    ("EN", "cdd_f64"): (MMDRFUSE["EN"], EXACT),
-    ("EN", "cdd_f32"): (MMDRFUSE["EN"], FLOAT32),
-    ("EN", "vifb"): (REFERENCE["EN"], EXACT),
-    ("SD", "pop255"): (REFERENCE["SD"], EXACT),
-    ("SD", "cdd_f64"): (MMDRFUSE["SD"], EXACT),
-    ("SD", "cdd_f32"): (MMDRFUSE["SD"], FLOAT32),
-    ("SD", "vifb"): (REFERENCE["SD"], EXACT),
-    ("SD", "zoo"): (REFERENCE["SD"], FLOAT32),
-    ("MI", "double_bits_sum"): (REFERENCE["MI"], EXACT),
-    ("MI", "MIabf_double_bits_sum"): (REFERENCE["MI"], EXACT),
-    ("MI", "zoo_bits_sum"): (REFERENCE["MI"], FLOAT32),
-    ("MI", "cdd_nats_sum_f64"): (MMDRFUSE["MI"], EXACT),
-    ("MI", "cdd_nats_sum_f32"): (MMDRFUSE["MI"], FLOAT32),
-    ("MI", "vifb_minmax_nats_sum"): (MMDRFUSE["MI"], EXACT),
-    ("MI", "lib_sklearn_nats_ir"): (one_mi(0), EXACT),
-    ("MI", "lib_sklearn_nats_vi"): (one_mi(1), EXACT),
-    ("VIFp", "sum"): (REFERENCE["VIF"], EXACT),
-    ("VIFp", "cdd_sum_f64"): (MMDRFUSE["VIF"], EXACT),
-    ("VIFp", "cdd_sum_f32"): (MMDRFUSE["VIF"], FLOAT32),
-    ("VIFp", "ir"): (one_vif(0), EXACT),
-    ("VIFp", "vi"): (one_vif(1), EXACT),
-    ("VIFp", "lib_sewar_ir"): (one_vif(0), EXACT),
-    ("VIFp", "lib_sewar_vi"): (one_vif(1), EXACT),
-    ("VIFp", "lib_torchmetrics_ir"): (one_vif(0), EXACT),
-    ("VIFp", "lib_torchmetrics_vi"): (one_vif(1), EXACT),
-    ("VIFp", "lib_piq_ir"): (one_vif(0), FLOAT32),
-    ("VIFp", "lib_piq_vi"): (one_vif(1), FLOAT32),
-    ("Qabf", "lft_255"): (REFERENCE["Qabf"], EXACT),
-    ("Qabf", "cdd_f64"): (MMDRFUSE["Qabf"], EXACT),
-    ("Qabf", "cdd_f32"): (MMDRFUSE["Qabf"], FLOAT32),
-    ("Qabf", "zoo"): (REFERENCE["Qabf"], FLOAT32),
-    ("SSIM", "wang_valid_L255_mean"): (REFERENCE["SSIM"], EXACT),
-    ("SSIM", "wang_valid_L255_sum"): (both(wang), EXACT),
-    ("SSIM", "vifb_sum"): (both(wang), EXACT),
-    ("SSIM", "wang_valid_L255_ir"): (wang(0), EXACT),
-    ("SSIM", "wang_valid_L255_vi"): (wang(1), EXACT),
-    ("SSIM", "lib_skimage_gauss_ir"): (wang(0), EXACT),
-    ("SSIM", "lib_skimage_gauss_vi"): (wang(1), EXACT),
-    ("SSIM", "lib_kornia_valid_ir"): (wang(0), EXACT),
-    ("SSIM", "lib_kornia_valid_vi"): (wang(1), EXACT),
-    ("SSIM", "lib_piq_ir"): (wang(0), EXACT),
-    ("SSIM", "lib_piq_vi"): (wang(1), EXACT),
-    ("SSIM", "cdd_skimage_win7_L2_sum_f64"): (MMDRFUSE["SSIM"], TINY_CONSTANTS),
-    ("SSIM", "cdd_skimage_win7_L2_sum_f32"): (MMDRFUSE["SSIM"], 5e-6),
-    ("SSIM", "cdd_skimage_win7_L255_sum_f64"): (both(window7), EXACT),
-    ("SSIM", "cdd_skimage_win7_L255_sum_f32"): (both(window7), FLOAT32),
-    ("SSIM", "lib_skimage_default_ir"): (window7(0), EXACT),
-    ("SSIM", "lib_skimage_default_vi"): (window7(1), EXACT),
-}
+def reflected(x: Tensor, y: Tensor) -> Tensor:
+    """SSIM over all pixels, borders mirrored."""
+    return ssim(*(pad(image, (5, 5, 5, 5), mode="reflect") for image in (x, y)))
 
-# (metric, variant) -> why it is another quantity than any of our variants.
-SKIPPED: dict[tuple[str, str], str] = {
-    ("EN", "zoo"): "adds 1e-7 inside the logarithm",
-    ("SD", "u8sat"): "integer classes saturate",
-    ("MI", "MIabf_u8sat"): "integer classes saturate",
-    ("MI", "lft_u8sat_bits_sum"): "integer classes saturate",
-    ("MI", "rowwise_matlab_mi_sum"): "takes whole rows as symbols",
-    ("MI", "hossny_nmi"): "normalised mutual information",
-    ("VIFp", "u8sat_sum"): "integer classes saturate",
-    ("VIFp", "unit_sum"): "scored on [0, 1]",
-    ("VIFp", "zoo_sum"): "off-centre window with zero padding",
-    ("Qabf", "lft_unit"): "scored on [0, 1]",
-    ("Qabf", "vifb"): "another rule for ties",
-    ("Qabf", "liu_xydeas"): "other constants, mean of local ratios",
-    ("SSIM", "matlab_ssim_L1_on255_mean"): "padded, range 1",
-    ("SSIM", "matlab_ssim_unit_mean"): "padded, scored on [0, 1]",
-    ("SSIM", "zoo_sum"): "range 1 in float32",
-    ("SSIM", "lib_torchmetrics_ir"): "padded",
-    ("SSIM", "lib_torchmetrics_vi"): "padded",
+
+def averaged_roots(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
+    """PSNR of VIFB, whose "mean squared error" is the root of the sum over the number of pixels."""
+    errors = [((x - fused) ** 2).sum().sqrt() / fused.numel() for x in (ir, vi)]
+    return 10 * torch.log10(2 * 255**2 / (errors[0] + errors[1]))
+
+
+def mean_map(index: int) -> Score:
+    return lambda *x: phase_maps(x[2])[index].mean((1, 2, 3))
+
+
+def at_scale(scale: int) -> Score:
+    def score(*x: Tensor) -> Tensor:
+        for _ in range(scale):
+            x = tuple(torch.nn.functional.avg_pool2d(_even(image), 2) for image in x)
+        return scale_score(*x)
+
+    return score
+
+
+def _even(x: Tensor) -> Tensor:
+    return pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate")
+
+
+NATS = partial(mutual_information, base=math.e)
+
+# What must return them, the relative tolerance, the metric and its variants in the golden files.
+GOLDEN: list[tuple[Score | Variant, float, str, str]] = [
+    (v.EN, EXACT, "EN", "bits256 vifb cdd_f64"),
+    (v.EN, FLOAT32, "EN", "cdd_f32"),
+    (v.EN_FLOOR, FLOAT32, "EN", "zoo"),
+    (v.SD, EXACT, "SD", "pop255 vifb cdd_f64"),
+    (v.SD, FLOAT32, "SD", "cdd_f32 zoo"),
+    (v.SD_SATURATED, EXACT, "SD", "u8sat"),
+    (v.SF, EXACT, "SF", "255 cdd_f64"),
+    (v.SF, FLOAT32, "SF", "cdd_f32 zoo"),
+    (v.SF_UNIT, EXACT, "SF", "unit"),
+    (partial(spatial_frequency, divisor="pixels"), EXACT, "SF", "div_MN vifb"),
+    (v.AG_INNER, EXACT, "AG", "central_div_m1n1 vifb u8_in"),
+    (v.AG_PIXELS, EXACT, "AG", "cdd_mean_f64"),
+    (v.AG_PIXELS, FLOAT32, "AG", "cdd_mean_f32 zoo_div_MN"),
+    (partial(average_forward_gradient, divisor="pixels"), EXACT, "AG", "forward_div_MN"),
+    (v.MI_BITS, EXACT, "MI", "double_bits_sum MIabf_double_bits_sum"),
+    (v.MI_BITS, FLOAT32, "MI", "zoo_bits_sum"),
+    (v.MI_NATS, EXACT, "MI", "cdd_nats_sum_f64 vifb_minmax_nats_sum"),
+    (v.MI_NATS, FLOAT32, "MI", "cdd_nats_sum_f32"),
+    (v.MI_MERGED, EXACT, "MI", "lft_u8sat_bits_sum"),
+    (clamped(v.MI_BITS), EXACT, "MI", "MIabf_u8sat"),
+    (doubled(v.EN), EXACT, "MI", "rowwise_matlab_mi_sum"),  # whole rows as symbols: no two are equal
+    (v.NMI, EXACT, "MI", "hossny_nmi"),
+    (one(NATS, 0), EXACT, "MI", "lib_sklearn_nats_ir"),
+    (one(NATS, 1), EXACT, "MI", "lib_sklearn_nats_vi"),
+    (v.SCD, EXACT, "SCD", "255 cdd_f64"),
+    (v.SCD, FLOAT32, "SCD", "cdd_f32 zoo"),
+    (v.CC, EXACT, "CC", "mean2 cdd_f64"),
+    (v.CC, FLOAT32, "CC", "cdd_f32 zoo"),
+    (v.MSE, EXACT, "MSE", "cdd_255_mean2_f64"),
+    (v.MSE, FLOAT32, "MSE", "cdd_255_mean2_f32"),
+    (v.MSE_UNIT, EXACT, "MSE", "unit_mean2"),
+    (v.MSE_UNIT, FLOAT32, "MSE", "zoo_unit"),
+    (v.PSNR_MIXED, EXACT, "PSNR", "lft_255_over_unit_mse"),
+    (v.PSNR_MIXED, FLOAT32, "PSNR", "zoo_255_over_unit_mse"),
+    (v.PSNR_PEAK, EXACT, "PSNR", "cdd_peak_maxF_f64"),
+    (v.PSNR_PEAK, FLOAT32, "PSNR", "cdd_peak_maxF_f32"),
+    (averaged_roots, EXACT, "PSNR", "vifb"),
+    (v.VIF_SUM, EXACT, "VIFp", "sum cdd_sum_f64"),
+    (v.VIF_SUM, FLOAT32, "VIFp", "cdd_sum_f32"),
+    (doubled(v.VIF_MEAN), EXACT, "VIFp", "sum"),
+    (v.VIF_SATURATED, 1e-6, "VIFp", "u8sat_sum"),
+    (scaled(v.VIF_SUM, 1 / 255), 1e-6, "VIFp", "unit_sum"),
+    (v.VIF_OFF_CENTRE, 1e-4, "VIFp", "zoo_sum"),
+    (one(vifp, 0), EXACT, "VIFp", "ir lib_sewar_ir lib_torchmetrics_ir"),
+    (one(vifp, 1), EXACT, "VIFp", "vi lib_sewar_vi lib_torchmetrics_vi"),
+    (one(vifp, 0), 1e-6, "VIFp", "lib_piq_ir"),
+    (one(vifp, 1), 1e-6, "VIFp", "lib_piq_vi"),
+    (v.VIFF, EXACT, "VIFF", "han2013"),
+    (swapped(v.VIFF), EXACT, "VIFF", "han2013_swapped"),
+    (scaled(v.VIFF, 1 / 255), EXACT, "VIFF", "unit_input"),
+    (v.QABF, EXACT, "Qabf", "lft_255 cdd_f64"),
+    (v.QABF, FLOAT32, "Qabf", "cdd_f32 zoo"),
+    (v.QABF_UNIT, 2e-2, "Qabf", "lft_unit"),  # rounding decides its ties
+    (scaled(v.QABF, 255), EXACT, "Qabf", "vifb"),  # its ties weigh as much as the strength, 255 times more
+    (local_qabf, EXACT, "Qabf", "liu_xydeas"),
+    (v.NABF, EXACT, "Nabf", "lft_255"),
+    (v.NABF_UNIT, 1e-4, "Nabf", "unit"),  # one pixel of tno07 falls to the other side
+    (v.NABF_ZERO, FLOAT32, "Nabf", "zoo"),
+    (doubled(v.GMSD), EXACT, "GMSD", "sum"),
+    (one(gmsd, 0), EXACT, "GMSD", "ir"),
+    (one(gmsd, 1), EXACT, "GMSD", "vi"),
+    (one(partial(gmsd, correction=0), 0), EXACT, "GMSD", "lib_piq_ir"),
+    (one(partial(gmsd, correction=0), 1), EXACT, "GMSD", "lib_piq_vi"),
+    (v.SSIM_MEAN, EXACT, "SSIM", "wang_valid_L255_mean"),
+    (both(ssim), EXACT, "SSIM", "wang_valid_L255_sum vifb_sum"),
+    (one(ssim, 0), EXACT, "SSIM", "wang_valid_L255_ir lib_skimage_gauss_ir lib_kornia_valid_ir lib_piq_ir"),
+    (one(ssim, 1), EXACT, "SSIM", "wang_valid_L255_vi lib_skimage_gauss_vi lib_kornia_valid_vi lib_piq_vi"),
+    (one(reflected, 0), EXACT, "SSIM", "lib_torchmetrics_ir"),
+    (one(reflected, 1), EXACT, "SSIM", "lib_torchmetrics_vi"),
+    (v.SSIM_PADDED_RANGE_1, TINY_CONSTANTS, "SSIM", "matlab_ssim_L1_on255_mean"),
+    (averaged(ssim_padded), EXACT, "SSIM", "matlab_ssim_unit_mean"),
+    (v.SSIM_SUM_RANGE_1, 2e-4, "SSIM", "zoo_sum"),
+    (doubled(v.SSIM_MEAN_RANGE_1), 2e-4, "SSIM", "zoo_sum"),
+    (v.SSIM_SUM_RANGE_2, TINY_CONSTANTS, "SSIM", "cdd_skimage_win7_L2_sum_f64"),
+    (v.SSIM_SUM_RANGE_2, 5e-6, "SSIM", "cdd_skimage_win7_L2_sum_f32"),
+    (both(ssim_uniform), EXACT, "SSIM", "cdd_skimage_win7_L255_sum_f64"),
+    (both(ssim_uniform), FLOAT32, "SSIM", "cdd_skimage_win7_L255_sum_f32"),
+    (one(ssim_uniform, 0), EXACT, "SSIM", "lib_skimage_default_ir"),
+    (one(ssim_uniform, 1), EXACT, "SSIM", "lib_skimage_default_vi"),
+    (one(ms_ssim, 0), EXACT, "MSSSIM", "lib_piq_ir"),
+    (one(ms_ssim, 1), EXACT, "MSSSIM", "lib_piq_vi"),
+    (v.MS_SSIM_WANG_SUM, 2e-4, "MSSSIM", "zoo_sum"),
+    (doubled(v.MS_SSIM_WANG_MEAN), 2e-4, "MSSSIM", "zoo_sum"),
+    (v.MS_SSIM_FUSION, EXACT, "MEF_MSSSIM", "3scale"),
+    (v.SSIM_FUSION, EXACT, "MEF_MSSSIM", "scale1"),
+    (at_scale(1), EXACT, "MEF_MSSSIM", "scale2"),
+    (at_scale(2), EXACT, "MEF_MSSSIM", "scale3"),
+    (v.Q, EXACT, "Piella", "Q"),
+    (v.QW, EXACT, "Piella", "Qw"),
+    (v.QE, EXACT, "Piella", "Qe_repaired"),
+    (v.Q_RELEASED, EXACT, "Piella", "Q"),
+    (v.QW_RELEASED, EXACT, "Piella", "Qw"),
+    (v.QE_RELEASED, EXACT, "Piella", "Qe_repaired"),
+    (v.QY, EXACT, "Yang", "Qy"),
+    (v.FMI_PIXEL, EXACT, "FMI", "none"),
+    (v.FMI_GRADIENT, EXACT, "FMI", "gradient"),
+    (v.FMI_DCT, EXACT, "FMI", "dct"),
+    (v.FMI_EDGE, 1e-3, "FMI", "edge"),  # the golden edge detector is a stand-in
+    (v.FMI_WAVELET, 5e-2, "FMI", "wavelet"),  # so is its wavelet
+    (v.PC, EXACT, "PC", "zhao_QP"),
+    (mean_map(0), EXACT, "PC", "aux_mean_pc_of_fused"),
+    (mean_map(1), EXACT, "PC", "aux_mean_M_of_fused"),
+    (mean_map(2), EXACT, "PC", "aux_mean_m_of_fused"),
+]
+# Float32 at 0..65025 meets constants of 58 there: rounding alone moves this one value by 3 %.
+NOISY = {("syn_flat", "SSIM", "zoo_sum"): 4e-2}
+
+# Rows that cannot be matched, and why.
+FLAT = "in flat windows rounding alone decides which source counts"
+MIRRORED = "mirrors borders in a way of its own at each scale"
+LISTED: dict[tuple[str, str, str], str] = {
+    ("syn_flat", "Piella", "Q"): FLAT,
+    ("syn_flat", "Piella", "Qw"): FLAT,
+    ("syn_flat", "Piella", "Qe_repaired"): FLAT,
+    ("syn_flat", "Yang", "Qy"): FLAT,
+    ("tno01_avg", "MSSSIM", "lib_torchmetrics_ir"): MIRRORED,
+    ("tno01_avg", "MSSSIM", "lib_torchmetrics_vi"): MIRRORED,
+    ("tno07_seafusion", "MSSSIM", "lib_torchmetrics_ir"): MIRRORED,
+    ("tno07_seafusion", "MSSSIM", "lib_torchmetrics_vi"): MIRRORED,
 }
 
 
@@ -149,25 +233,44 @@ def syn_flat() -> list[np.ndarray]:
 MADE = {"syn_waves": syn_waves(), "syn_flat": syn_flat()}
 
 
+def scores_of(metric: str, variant: str) -> list[tuple[Score, float]]:
+    return [
+        (score.function if isinstance(score, Variant) else score, tolerance)
+        for score, tolerance, name, variants in GOLDEN
+        if name == metric and variant in variants.split()
+    ]
+
+
 def compare(path: Path, images: Path | None) -> tuple[Counter[str], list[str]]:
-    """Counts of rows matched and skipped by reason, and a line for each row that disagrees."""
+    """Counts of rows matched and listed by reason, and a line for each row that disagrees."""
     tally: Counter[str] = Counter()
     wrong: list[str] = []
     with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["metric"] in OURS]
+        rows = list(csv.DictReader(file))
     for row in rows:
-        key = row["metric"], row["variant"]
-        if key in SKIPPED:
-            tally[SKIPPED[key]] += 1
+        key = row["triple"], row["metric"], row["variant"]
+        if key in LISTED:
+            tally[LISTED[key]] += 1
             continue
-        score, tolerance = MATCHED[key]
-        value, golden = score(*triple(row["triple"], images)).item(), float(row["value"])
         tally["matched"] += 1
-        if abs(value - golden) > tolerance * abs(golden):
-            wrong.append(f"{row['triple']} {' '.join(key)}: {value!r} instead of {golden!r}")
+        golden = float(row["value"])
+        for score, tolerance in scores_of(*key[1:]) or [(missing, 0.0)]:
+            value = value_of(score, key[0], images)
+            if not abs(value - golden) <= NOISY.get(key, tolerance) * abs(golden):
+                wrong.append(f"{' '.join(key)}: {value!r} instead of {golden!r}")
     return tally, wrong
 
 
+def missing(*x: Tensor) -> Tensor:
+    return torch.tensor(math.nan)
+
+
+@cache
+def value_of(score: Score, name: str, images: Path | None) -> float:
+    return score(*triple(name, images)).item()
+
+
+@cache
 def triple(name: str, images: Path | None) -> list[Tensor]:
     if name in MADE:
         arrays = MADE[name]
@@ -185,15 +288,37 @@ def test_synthetic_triples_are_the_documented_ones() -> None:
 def test_synthetic_values() -> None:
     tally, wrong = compare(SYNTHETIC, images=None)
     assert not wrong, "\n".join(wrong)
-    assert tally["matched"] == tally.total() == 100
+    assert (tally.pop("matched"), tally.total()) == (250, 4)
 
 
-@pytest.mark.parametrize(
-    ("file", "matched", "skipped"),
-    [("golden_matlab.csv", 170, 120), ("golden_public.csv", 330, 50), ("golden_released.csv", 3, 12)],
-)
-def test_real_values(shared: Path, file: str, matched: int, skipped: int) -> None:
-    tally, wrong = compare(shared / "golden" / file, shared / "golden" / "images")
-    print(f"\n{file}, rows of our six metrics:", *sorted(tally.items()), sep="\n  ")
-    assert not wrong, "\n".join(wrong)
-    assert (tally.pop("matched"), tally.total()) == (matched, skipped)
+def test_every_variant_has_golden_values() -> None:
+    variants = {variant.formula for c in CONVENTIONS.values() for variant in c.variants.values()}
+    compared = {score.formula for score, *_ in GOLDEN if isinstance(score, Variant)}
+    derived = {v.AG.formula, v.MI_BITS_MEAN.formula, v.PSNR.formula, v.VIF_MEAN.formula}
+    derived |= {v.SSIM_MEAN_RANGE_1.formula, v.MS_SSIM_WANG_MEAN.formula, v.GMSD.formula}
+    assert variants - compared == derived
+
+
+def test_derived_variants_are_simple_multiples_of_golden_ones() -> None:
+    """Those whose sum, or whose other divisor or peak, the golden files hold."""
+    for name in MADE:
+        x = triple(name, None)
+        height, width = x[2].shape[-2:]
+        pixels = average_forward_gradient(*x, divisor="pixels") * height * width
+        assert (v.AG.function(*x) * (height - 1) * (width - 1)).item() == pytest.approx(pixels.item())
+        assert 2 * v.MI_BITS_MEAN.function(*x).item() == pytest.approx(v.MI_BITS.function(*x).item())
+        peak = 20 * math.log10(x[2].max().item() / 255)
+        assert v.PSNR.function(*x).item() + peak == pytest.approx(v.PSNR_PEAK.function(*x).item())
+
+
+def test_real_values(shared: Path) -> None:
+    folder = shared / "golden"
+    total: Counter[str] = Counter()
+    for file in ("golden_released.csv", "golden_matlab.csv", "golden_public.csv"):
+        tally, wrong = compare(folder / file, folder / "images")
+        assert not wrong, "\n".join(wrong)
+        total += tally
+    print("\ngolden rows:", *sorted(total.items()), sep="\n  ")
+    matched = total.pop("matched")
+    assert (matched, total.total()) == (1305, 8)
+    assert total.total() <= 0.03 * (matched + total.total())

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from torch import Tensor
 
-from fusionlab.metrics.information import entropy, mutual_information
+from fusionlab.metrics.information import (
+    entropy,
+    merged_information,
+    mutual_information,
+    normalised_information,
+)
 
 SIDES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12)
 IMAGES = arrays(np.uint8, SIDES)
@@ -20,7 +25,7 @@ def tensor(image: np.ndarray) -> Tensor:
 
 
 def bits(x: Tensor, y: Tensor, fused: Tensor) -> float:
-    return mutual_information(x, y, fused, base=2).item()
+    return sum(mutual_information(source, fused, base=2).item() for source in (x, y))
 
 
 def test_entropy_of_equal_shares_counts_the_levels() -> None:
@@ -60,5 +65,23 @@ def test_mutual_information_ignores_relabelling_and_order(
     value = bits(ir, vi, fused)
     assert math.isclose(bits(ir, vi, relabelled), value, rel_tol=1e-12, abs_tol=1e-12)
     assert math.isclose(bits(vi, ir, fused), value, rel_tol=1e-12, abs_tol=1e-12)
-    assert math.isclose(mutual_information(ir, vi, fused, math.e).item(), value * math.log(2), abs_tol=1e-12)
+    nats = sum(mutual_information(source, fused, math.e).item() for source in (ir, vi))
+    assert math.isclose(nats, value * math.log(2), abs_tol=1e-12)
     assert value <= 2 * entropy(ir, vi, fused).item() + 1e-12
+
+
+def test_merged_levels_gain_information_that_was_never_shared() -> None:
+    """Sources whose 254 and 255 are independent: merged in the joint histogram they still count as two."""
+    rows, columns = (254 + torch.arange(2.0).double()[:, None]).expand(2, 2), 254 + torch.arange(2.0).double()
+    x, y = rows[None, None], columns.expand(2, 2)[None, None]
+    assert mutual_information(x, y, 2).item() == 0
+    assert math.isclose(merged_information(x, y).item(), 2)
+    below = x - 100, y - 100
+    assert abs(merged_information(*below).item()) < 1e-12
+
+
+def test_normalised_information_is_one_for_any_relabelled_copy() -> None:
+    levels = torch.arange(256, dtype=torch.float64).view(1, 1, 16, 16)
+    assert math.isclose(normalised_information(levels, 255 - levels).item(), 1)
+    assert normalised_information(levels, levels * 0).item() == 0
+    assert math.isnan(normalised_information(levels * 0, levels * 0).item())

@@ -1,12 +1,18 @@
 """SSIM against scikit-image in both forms, and at its limits."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from fusionlab.metrics.structure import ssim_gaussian_mean, ssim_uniform_sum
+from fusionlab.metrics.structure import ms_ssim, ssim, ssim_padded, ssim_uniform
+from fusionlab.metrics.variant import averaged, summed
+
+ssim_gaussian_mean = averaged(ssim)
+ssim_uniform_sum = summed(partial(ssim_uniform, data_range=2))
 
 
 def images(seed: int) -> list[Tensor]:
@@ -48,3 +54,28 @@ def test_range_two_takes_a_dark_offset_for_lost_structure() -> None:
     assert ssim_uniform_sum(black, black, black).item() == 2
     assert ssim_uniform_sum(black, black, black + 5).item() < 1e-4
     assert ssim_gaussian_mean(black, black, black + 5).item() > 0.2
+
+
+def test_wrong_ranges_are_other_metrics() -> None:
+    """On a plain average of two sources, range 1 costs a third of the value that range 255 gives."""
+    ir, vi, _ = images(4)
+    smooth = [torch.nn.functional.avg_pool2d(x, 9, 1, 4).round() for x in (ir, vi)]
+    fused = ((smooth[0] + smooth[1]) / 2).floor()
+    right, wrong = (averaged(partial(ssim, data_range=r))(*smooth, fused).item() for r in (255, 1))
+    assert wrong < right - 0.01
+    assert ssim(ir / 255, fused / 255, data_range=1).item() == pytest.approx(ssim(ir, fused).item())
+
+
+def test_padded_form_counts_every_pixel() -> None:
+    ir, _, fused = images(5)
+    replicated = [np.pad(x[0, 0].numpy(), 5, mode="edge") for x in (ir, fused)]
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    assert ssim_padded(ir, fused).item() == pytest.approx(structural_similarity(*replicated, **options))
+
+
+def test_five_scales_agree_with_one_on_a_copy_and_ignore_brightness_at_fine_scales() -> None:
+    generator = torch.Generator().manual_seed(6)
+    x = torch.randint(0, 200, (1, 1, 176, 161), generator=generator).double()
+    assert ms_ssim(x, x).item() == pytest.approx(1)
+    assert 1 > ms_ssim(x, x + 50).item() > ssim(x, x + 50).item()
+    assert ms_ssim(x, 255 - x).item() == 0  # a negative mean would have no power
