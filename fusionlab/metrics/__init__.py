@@ -5,7 +5,7 @@ alone. So `evaluate` has no default convention, and its result carries the one t
 what each metric rewards and what fools it; `CONVENTIONS` holds the exact variants, units and smallest sizes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,10 +16,21 @@ from fusionlab.metrics.conventions import CONVENTIONS, Convention, Variant, find
 from fusionlab.metrics.inputs import Images, read_images
 from fusionlab.metrics.scores import Row, Scores
 
-__all__ = ["CONVENTIONS", "METRICS", "Convention", "Metric", "Scores", "Variant", "evaluate", "explain"]
+__all__ = [
+    "CONVENTIONS",
+    "METRICS",
+    "Convention",
+    "Metric",
+    "Scores",
+    "Variant",
+    "compare",
+    "evaluate",
+    "explain",
+]
+
+AT_ONCE = 4 * 480 * 640  # pixels of fused images in one batch; keeps temporaries under 300 MB
 
 
-@torch.no_grad()
 def evaluate(
     ir: Images,
     vi: Images,
@@ -39,20 +50,49 @@ def evaluate(
     within [0, 1] too), for sources and fused images that differ in number or size, and for images below a
     metric's smallest side.
     """
+    return compare(ir, vi, {"fused": fused}, convention, metrics, names)["fused"]
+
+
+@torch.no_grad()
+def compare(
+    ir: Images,
+    vi: Images,
+    fused: Mapping[str, Images],
+    convention: str,
+    metrics: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> dict[str, Scores]:
+    """Scores the fused images of several methods as `evaluate` does, each source's statistics taken once.
+
+    fused: method -> its image of every pair of sources. Returns method -> its scores, in that order.
+    """
     variants = _select(find_convention(convention), metrics)
-    triples = list(zip(*_matched(ir, vi, fused), strict=True))
-    labels = [str(i) for i in range(len(triples))] if names is None else list(names)
-    if len(labels) != len(triples):
-        raise UserError(f"{len(labels)} names for {len(triples)} images; pass one name an image")
-    named = list(zip(labels, triples, strict=True))
-    for label, triple in named:
-        _check_sizes(label, triple, variants)
-    return Scores(convention, tuple(_row(label, triple, variants) for label, triple in named))
+    groups = _matched(ir, vi, fused)
+    labels = [str(i) for i in range(len(groups))] if names is None else list(names)
+    if len(labels) != len(groups):
+        raise UserError(f"{len(labels)} names for {len(groups)} images; pass one name an image")
+    for label, group in zip(labels, groups, strict=True):
+        _check_sizes(label, group, fused, variants)
+    rows: list[list[Row]] = [
+        _rows(label, group, variants) for label, group in zip(labels, groups, strict=True)
+    ]
+    return {
+        method: Scores(convention, tuple(column))
+        for method, column in zip(fused, zip(*rows, strict=True), strict=True)
+    }
 
 
-def _row(label: str, triple: tuple[Tensor, ...], variants: dict[str, Variant]) -> Row:
-    values = {metric: variant.function(*triple).item() for metric, variant in variants.items()}
-    return {"name": label, **values}
+def _rows(label: str, group: tuple[Tensor, ...], variants: dict[str, Variant]) -> list[Row]:
+    """One row a method: its values for one pair of sources, all images uint8 (1, 1, H, W)."""
+    ir, vi, *fused = (image.to(torch.float64) for image in group)
+    batches = torch.cat(fused).split(max(1, AT_ONCE // ir.numel()))
+    values = [
+        torch.cat([variant.function(ir, vi, batch) for batch in batches]).tolist()
+        for variant in variants.values()
+    ]
+    return [
+        {"name": label, **dict(zip(variants, column, strict=True))} for column in zip(*values, strict=True)
+    ]
 
 
 def _select(convention: Convention, metrics: Sequence[str] | None) -> dict[str, Variant]:
@@ -68,22 +108,30 @@ def _select(convention: Convention, metrics: Sequence[str] | None) -> dict[str, 
     return {metric: known[metric] for metric in wanted}
 
 
-def _matched(ir: Images, vi: Images, fused: Images) -> tuple[list[Tensor], ...]:
-    """The three inputs as lists of equal length, at least one image long."""
-    lists = read_images(ir, "ir"), read_images(vi, "vi"), read_images(fused, "fused")
-    counts = [len(images) for images in lists]
-    if len(set(counts)) > 1 or counts[0] == 0:
-        raise UserError("ir, vi and fused hold {}, {} and {} images; pass as many of each".format(*counts))
-    return lists
+def _matched(ir: Images, vi: Images, fused: Mapping[str, Images]) -> list[tuple[Tensor, ...]]:
+    """For each pair of sources: infrared, visible and the fused image of every method."""
+    sources = read_images(ir, "ir"), read_images(vi, "vi")
+    methods = {method: read_images(images, method) for method, images in fused.items()}
+    if not methods:
+        raise UserError("there is no method to score; pass the fused images of one at least")
+    for method, images in methods.items():
+        counts = len(sources[0]), len(sources[1]), len(images)
+        if len(set(counts)) > 1 or counts[0] == 0:
+            found = "{}, {} and {} images".format(*counts)
+            raise UserError(f"ir, vi and {method} hold {found}; pass as many of each")
+    return list(zip(*sources, *methods.values(), strict=True))
 
 
-def _check_sizes(label: str, triple: tuple[Tensor, ...], variants: dict[str, Variant]) -> None:
-    sizes = [f"{x.shape[-2]}x{x.shape[-1]}" for x in triple]
-    if len(set(sizes)) > 1:
-        raise UserError("image {}: ir is {}, vi {}, fused {}; they must be equal".format(label, *sizes))
+def _check_sizes(
+    label: str, group: tuple[Tensor, ...], methods: Iterable[str], variants: dict[str, Variant]
+) -> None:
+    size, *others = [f"{x.shape[-2]}x{x.shape[-1]}" for x in group]
+    if set(others) != {size}:
+        found = ", ".join(f"{role} {other}" for role, other in zip(("vi", *methods), others, strict=True))
+        raise UserError(f"image {label}: ir is {size}, {found}; they must be equal")
     for metric, variant in variants.items():
-        if min(triple[0].shape[-2:]) < variant.side:
+        if min(group[0].shape[-2:]) < variant.side:
             raise UserError(
-                f"image {label} is {sizes[0]}; {metric} needs at least {variant.side} pixels a side, "
+                f"image {label} is {size}; {metric} needs at least {variant.side} pixels a side, "
                 f"so pass larger images or leave {metric} out of metrics"
             )

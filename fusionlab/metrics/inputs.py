@@ -15,7 +15,7 @@ Images = Image | Sequence[Image]
 
 
 def read_images(images: Images, role: str) -> list[Tensor]:
-    """The images as float64 tensors (1, 1, H, W) of whole values 0..255, on their device.
+    """The images as uint8 tensors (1, 1, H, W), on their device.
 
     Takes an array or tensor (H, W) or (B, 1, H, W), or a list of such whose sizes may differ. Floats are
     rounded half up, as writing a file rounds them. Devices without float64 (mps) hand over to the CPU.
@@ -30,18 +30,21 @@ def _read(image: Image, label: str) -> Tensor:
     x = image if isinstance(image, Tensor) else _tensor(image, label)
     if x.dtype == torch.bool or x.is_complex():
         raise UserError(f"{label} holds {x.dtype} values; pass uint8 grey levels 0..255")
-    shape, rounded = tuple(x.shape), x.is_floating_point()
+    shape = tuple(x.shape)
     if x.ndim == 2:
         x = x[None, None]
     if x.ndim != 4 or x.shape[1] != 1 or x.numel() == 0:
         raise UserError(f"{label} has shape {shape}; pass grey images (H, W) or (B, 1, H, W), or a list")
-    x = (x.cpu() if x.device.type == "mps" else x).to(torch.float64)
-    low, high = x.min().item(), x.max().item()
+    x = x.cpu() if x.device.type == "mps" else x
+    if x.dtype == torch.uint8:
+        return x
+    values = x.to(torch.float64)  # every other type fits into it, and torch can compare few of the others
+    low, high = values.min().item(), values.max().item()
     if not 0 <= low <= high <= 255:  # NaN fails every comparison
         raise UserError(f"{label} holds values {low:g}..{high:g}; metrics take grey levels 0..255")
-    if rounded and (x.amax((1, 2, 3)) <= 1).any():
+    if x.is_floating_point() and (values.amax((1, 2, 3)) <= 1).any():
         raise UserError(f"{label} is a float image within [0, 1]; multiply by 255 or pass uint8")
-    return torch.floor(x + 0.5) if rounded else x
+    return torch.floor(values + 0.5).to(torch.uint8)
 
 
 def _tensor(array: NDArray[Any], label: str) -> Tensor:

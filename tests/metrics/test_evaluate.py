@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from fusionlab import metrics
 from fusionlab.errors import UserError
-from fusionlab.metrics import CONVENTIONS, METRICS, Scores, evaluate
+from fusionlab.metrics import CONVENTIONS, METRICS, Convention, Scores, Variant, compare, evaluate
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
@@ -124,6 +125,48 @@ def test_every_convention_names_its_saving_rule_and_describes_its_variants() -> 
     assert set(METRICS) - set(CONVENTIONS["reference"].variants) == {"FMI_wavelet"}
     units = {name: c.variants["MI"].unit for name, c in CONVENTIONS.items() if "MI" in c.variants}
     assert {name for name, unit in units.items() if unit == "nats"} == {"mmdrfuse", "cddfuse"}
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_methods_scored_together_score_as_each_alone(convention: str) -> None:
+    side = 10 + max(variant.side for variant in CONVENTIONS[convention].variants.values())
+    ir, vi = ([noise(seed, side, side + 9), noise(seed, side + 5, side)] for seed in range(2))
+    mean = [((a.astype(int) + b) // 2).astype(np.uint8) for a, b in zip(ir, vi, strict=True)]
+    methods = {"mean": mean, "ir": ir, "inverse": [255 - x for x in mean]}
+    together = compare(ir, vi, methods, convention, names=["a", "b"])
+    assert list(together) == list(methods)
+    for method, fused in methods.items():
+        alone = evaluate(ir, vi, fused, convention, names=["a", "b"])
+        assert [row.pop("name") for row in together[method].rows] == [row.pop("name") for row in alone.rows]
+        for ours, row in zip(together[method].rows, alone.rows, strict=True):
+            assert ours == pytest.approx(row, rel=1e-12, abs=1e-12, nan_ok=True)
+
+
+def test_a_source_meets_all_methods_at_once_in_batches_of_bounded_size(monkeypatch) -> None:
+    seen = []
+
+    def mean(ir: torch.Tensor, vi: torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
+        seen.append((len(ir), len(vi), len(fused)))
+        return fused.mean((1, 2, 3))
+
+    convention = Convention("stub", "clip", "", {"EN": Variant("", "1", "", mean)})
+    monkeypatch.setitem(CONVENTIONS, "stub", convention)
+    monkeypatch.setattr(metrics, "AT_ONCE", 2 * 48 * 44 + 1)
+    methods = {str(level): np.full((3, 48, 44), level, np.uint8)[:, None] for level in range(5)}
+    scores = compare(IR, VI, methods, "stub")
+    assert {method: score.mean()["EN"] for method, score in scores.items()} == {str(i): i for i in range(5)}
+    assert seen == [(1, 1, 2), (1, 1, 2), (1, 1, 1)] * 3
+
+
+def test_compare_refuses_by_method() -> None:
+    with pytest.raises(UserError, match="there is no method to score"):
+        compare(IR, VI, {}, "reference")
+    with pytest.raises(UserError, match="ir, vi and max hold 3, 3 and 2 images"):
+        compare(IR, VI, {"mean": FUSED, "max": FUSED[:2]}, "reference")
+    with pytest.raises(UserError, match="image 0: ir is 48x44, vi 48x44, mean 48x44, max 47x44"):
+        compare(IR, VI, {"mean": FUSED, "max": FUSED[:, :, 1:]}, "reference")
+    with pytest.raises(UserError, match=r"max is a float image within"):
+        compare(IR, VI, {"mean": FUSED, "max": FUSED / 255}, "reference")
 
 
 SCORES = Scores("reference", ({"name": "a", "EN": 1.0, "SD": 2.0}, {"name": "b", "EN": 4.0, "SD": 2.0}))
