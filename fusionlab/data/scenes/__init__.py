@@ -141,7 +141,7 @@ def _render(seed: int, height: int, width: int, condition: str, name: str, setti
     moved = displaced(still, settings.shift, order=1, mode="nearest") if margin else still
 
     owner = canvas.owner[inner]
-    labels = plan.classes[owner]
+    labels = np.take(plan.classes, owner)
     boxes, names = _boxes(owner, plan)
     warmer = warmth[inner] > 0.12 + weather.heat["road"]
     truth = Truth(

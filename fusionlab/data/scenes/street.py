@@ -149,23 +149,6 @@ def _ground_cover(
         1 + 0.045 * broad + 0.03 * stain + 0.02 * grit + 0.08 * tyre + 0.05 * oil - 0.09 * patch
     )
 
-    # Paving slabs.
-    slab = 0.5 if plan.salt % 2 else 0.9
-    joint = np.maximum(stripes(s, slab, 0.035, fs), stripes(w, slab, 0.035, fw))
-    each = chance(np.floor(s / slab), np.floor(w / slab), plan.salt) - 0.5
-    each = each * ramp(size, 0.8, 0.2)
-    tone = (0.27 + 0.06 * (plan.salt % 3)) * (1 + 0.22 * each + 0.13 * stain + 0.10 * grit + 0.07 * broad)
-    paving = np.maximum(tone * (1 - 0.55 * joint), 0.03) * rgb([1.0, 0.96, 0.89])
-    walk_heat = weather.heat["walk"] * (1 + 0.05 * broad + 0.015 * grit + 0.10 * each - 0.10 * joint)
-
-    # Grass beyond the sidewalk where there is no building line.
-    beyond = overlap(side, street.half + street.walk, 1e4, fw)
-    turf, grass_heat = paving * rgb([0.80, 0.79, 0.78]), walk_heat.copy()
-    at = np.flatnonzero((beyond > 0) & np.where(w < 0, *street.parks))
-    blade = noise("leaf", s[at], w[at], 0.03, size[at], shift)
-    tone = np.clip(1 + 0.28 * blade + 0.25 * broad[at] + 0.2 * stain[at], 0.2, 2.2)
-    turf[:, at] = tone * rgb([0.075, 0.105, 0.03])
-    grass_heat[at] = weather.heat["grass"] * (1 + 0.12 * broad[at] + 0.10 * blade)
     marks, zebra = _marks(plan, s, w, fs, fw)
     at = np.flatnonzero(marks)
     wear = np.clip(0.80 + 0.28 * stain[at] + 0.15 * grit[at], 0.15, 0.95) * marks[at]
@@ -177,11 +160,18 @@ def _ground_cover(
     kerb = overlap(side, street.half, street.half + 0.16, fw)
     gutter = overlap(side, street.half - 0.22, street.half, fw)
     on_walk = overlap(side, street.half + 0.16, street.half + street.walk, fw)
+    beyond = overlap(side, street.half + street.walk, 1e4, fw)
     albedo = road * (1 - 0.30 * gutter)
     heat = road_heat * (1 + 0.03 * gutter)
-    for cover, surface, warmth in ((on_walk, paving, walk_heat), (beyond, turf, grass_heat)):
-        albedo = albedo + cover * (surface - albedo)
-        heat = heat + cover * (warmth - heat)
+    at = np.flatnonzero(on_walk + beyond)
+    walk, field = _roadside(
+        plan, weather, *(of[at] for of in (s, w, fs, fw, size, stain, broad, grit, beyond))
+    )
+    cover, warmth = albedo.take(at, axis=1), heat[at]
+    for share, (surface, warm) in ((on_walk[at], walk), (beyond[at], field)):
+        cover += share * (surface - cover)
+        warmth += share * (warm - warmth)
+    albedo[:, at], heat[at] = cover, warmth
     at = np.flatnonzero(kerb)
     stone = np.clip(0.40 + 0.04 * grit[at] + 0.03 * stain[at], 0.1, 1) * rgb([1.0, 0.98, 0.94])
     joint = 1 - 0.5 * stripes(s[at], 1.0, 0.02, fs[at])
@@ -196,6 +186,29 @@ def _ground_cover(
         * (1 - 0.5 * on_walk)
     )
     return albedo * (1 - 0.45 * wet), heat * (1 - 0.06 * wet), wet
+
+
+def _roadside(
+    plan: Plan, weather: Weather, s: Array, w: Array, fs: Array, fw: Array, size: Array,
+    stain: Array, broad: Array, grit: Array, beyond: Array,
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:  # fmt: skip
+    """Albedo (3, n) and infrared radiance (n) of the sidewalk, and of what lies `beyond` it."""
+    slab = 0.5 if plan.salt % 2 else 0.9
+    joint = np.maximum(stripes(s, slab, 0.035, fs), stripes(w, slab, 0.035, fw))
+    each = chance(np.floor(s / slab), np.floor(w / slab), plan.salt) - 0.5
+    each = each * ramp(size, 0.8, 0.2)
+    tone = (0.27 + 0.06 * (plan.salt % 3)) * (1 + 0.22 * each + 0.13 * stain + 0.10 * grit + 0.07 * broad)
+    paving = np.maximum(tone * (1 - 0.55 * joint), 0.03) * rgb([1.0, 0.96, 0.89])
+    walk_heat = weather.heat["walk"] * (1 + 0.05 * broad + 0.015 * grit + 0.10 * each - 0.10 * joint)
+
+    # Grass where there is no building line.
+    turf, grass_heat = paving * rgb([0.80, 0.79, 0.78]), walk_heat.copy()
+    at = np.flatnonzero((beyond > 0) & np.where(w < 0, *plan.street.parks))
+    blade = noise("leaf", s[at], w[at], 0.03, size[at], float(plan.salt % 1013))
+    tone = np.clip(1 + 0.28 * blade + 0.25 * broad[at] + 0.2 * stain[at], 0.2, 2.2)
+    turf[:, at] = tone * rgb([0.075, 0.105, 0.03])
+    grass_heat[at] = weather.heat["grass"] * (1 + 0.12 * broad[at] + 0.10 * blade)
+    return (paving, walk_heat), (turf, grass_heat)
 
 
 def _marks(plan: Plan, s: Array, w: Array, fs: Array, fw: Array) -> tuple[Array, Array]:

@@ -91,10 +91,11 @@ def _between(low: Array, high: Array, share: Array) -> Array:
 
 def overlap(x: Array, low: Array | float, high: Array | float, width: Array | float) -> Array:
     """Share of a pixel of size `width` centred at x that lies in [low, high]: an edge without jags."""
-    half = 0.5 * np.maximum(floats(width), 1e-6)
+    width = np.maximum(floats(width), 1e-6)
+    half = 0.5 * width
     covered = np.asarray(np.minimum(x + half, high) - np.maximum(x - half, low))
-    covered /= 2 * half
-    return covered.clip(0, 1)
+    covered /= width
+    return covered.clip(0, 1, out=covered)
 
 
 def stripes(x: Array, period: float, on: float, width: Array | float) -> Array:
@@ -111,7 +112,9 @@ def stripes(x: Array, period: float, on: float, width: Array | float) -> Array:
 def ramp(x: Array, low: Array | float, high: Array | float) -> Array:
     """Smooth step from 0 at `low` to 1 at `high` (low may be the larger one)."""
     t = np.asarray((x - low) / (high - low)).clip(0, 1)
-    return t * t * (3 - 2 * t)
+    step: Array = t * t
+    step *= 3 - 2 * t
+    return step
 
 
 def chance(i: Array | int, j: Array | int, salt: Array | int) -> Array:
@@ -126,7 +129,7 @@ def chance(i: Array | int, j: Array | int, salt: Array | int) -> Array:
 
 def _whole(values: Array | int) -> Array:
     """Whole numbers modulo 2^32; at least one axis, so that products wrap around without a warning."""
-    return np.atleast_1d(np.asarray(values)).astype(np.int64).astype(np.uint32)
+    return np.atleast_1d(np.asarray(values)).astype(np.int32).view(np.uint32)
 
 
 def bricks(u: Array, y: Array, width: Array | float, length: float = 0.5, course: float = 0.16) -> Array:
