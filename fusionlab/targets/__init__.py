@@ -56,18 +56,19 @@ TRAINING = {
 # Why a printed row and ours differ, for the report.
 DIFFERENCES = {
     "comofusion/table1": (
-        "the authors' weights could not be had, so no row is theirs; ours has a seventh of the parameters and "
-        "was trained for minutes on RoadScene, theirs on KAIST. The convention's SSIM takes range 1 for values "
-        "of 0..255, and plain averaging beats every SSIM of the table."
+        "the authors' weights could not be had, so no row is theirs; ours has a sixth of the parameters and "
+        "minutes of training on RoadScene, theirs is trained on KAIST. The convention's SSIM takes range 1 "
+        "for values of 0..255; in it plain averaging beats every SSIM of the table."
     ),
     "comofusion/table2": "as for Table 1, and 15 of the 361 test pairs are registered.",
     "comofusion/table3": (
-        "the paper's times are on an RTX 4090, with neither image size nor synchronisation named. No GPU was at "
-        "hand, so there are times of a CPU alone, where synchronisation makes no difference."
+        "the paper's times are on an RTX 4090, with neither image size nor synchronisation named. No GPU was "
+        "at hand, so there are times of a CPU alone, where synchronisation makes no difference."
     ),
     "comofusion/table4": (
-        "short trainings of a narrow network on RoadScene, with the losses in the form that trains; the paper's "
-        "are on KAIST, one run each. Its SSIM of -0.18 without L_pvs needs an inverted image: L_grad cannot tell."
+        "short trainings of a narrow network on RoadScene, with the losses in the form that trains; the "
+        "paper's are on KAIST, one run each. Its SSIM of -0.18 without L_pvs needs an inverted image, which "
+        "L_grad alone cannot tell from the right one."
     ),
     "mmdrfuse/table5": (
         "the released weights are probably not those of the table, since the text trains on MSRS and the "

@@ -1,0 +1,118 @@
+"""CoMoFusion's training steps beside the same steps written out, and its fusion of one 640x480 pair."""
+
+import copy
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from fusionlab.diffusion.consistency import pseudo_huber
+from fusionlab.diffusion.edm import consistency_preconditioning, times
+from fusionlab.methods.comofusion import CoMoFusion, FusionLoss, Stage, joint, train_consistency, train_fusion
+from fusionlab.training import draw_crops
+
+STEPS = 4
+
+
+def images() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    ir, vi = torch.rand(2, 3, 1, 160, 200, generator=torch.Generator().manual_seed(0))
+    return [(ir[i : i + 1], vi[i : i + 1]) for i in range(3)]
+
+
+def cpu_seconds(work) -> float:
+    start = time.process_time()
+    work()
+    return (time.process_time() - start) / STEPS
+
+
+def plain_consistency(network: CoMoFusion, batch: int, size: int) -> None:
+    """Eq. 5 in one function: no loop, no checkpoint, no bar."""
+    unet, target = network.unet, copy.deepcopy(network.unet)
+    optimiser = torch.optim.RAdam(unet.parameters(), lr=1e-4)
+    generator, levels, pairs = torch.Generator().manual_seed(0), times(40).float(), images()
+
+    def denoise(net, x, t):
+        c = consistency_preconditioning(t)
+        skip, out, scale = (k[:, None, None, None] for k in (c.skip, c.out, c.in_))
+        return skip * x + out * net(scale * x, c.noise)
+
+    for _ in range(STEPS):
+        x = joint(*draw_crops(pairs, batch, size, generator))
+        i = torch.randint(39, (batch,), generator=generator)
+        z, t, u = torch.randn(x.shape, generator=generator), levels[i], levels[i + 1]
+        with torch.no_grad():
+            nearer = denoise(target, x + t[:, None, None, None] * z, t)
+        optimiser.zero_grad()
+        pseudo_huber(denoise(unet, x + u[:, None, None, None] * z, u), nearer).mean().backward()
+        optimiser.step()
+        with torch.no_grad():
+            for slow, fast in zip(target.parameters(), unet.parameters(), strict=True):
+                slow.lerp_(fast, 0.0026)
+
+
+def plain_fusion(network: CoMoFusion, batch: int, size: int) -> None:
+    optimiser = torch.optim.AdamW(network.head.parameters(), lr=1e-4)
+    generator, pairs, objective = torch.Generator().manual_seed(0), images(), FusionLoss()
+    for _ in range(STEPS):
+        ir, vi = draw_crops(pairs, batch, size, generator)
+        with torch.no_grad():
+            maps = network.maps(ir, vi)
+        optimiser.zero_grad()
+        objective((network.head(maps) + 1) / 2, ir, vi).backward()
+        optimiser.step()
+
+
+@pytest.mark.parametrize("width, batch, size", [(64, 4, 64), (32, 4, 64), (32, 4, 32)])
+def test_training_steps_cost_what_their_arithmetic_costs(width, batch, size):
+    network, stage = CoMoFusion(width), Stage(STEPS, batch, size)
+    steps = {
+        "consistency": (
+            lambda: train_consistency(network.unet, images(), stage),
+            lambda: plain_consistency(network, batch, size),
+        ),
+        "fusion": (
+            lambda: train_fusion(network, images(), stage),
+            lambda: plain_fusion(network, batch, size),
+        ),
+    }
+    print()
+    for name, both in steps.items():
+        runs = [[cpu_seconds(work) for work in both] for _ in range(3)]
+        ours, plain = (min(run[k] for run in runs) for k in (0, 1))
+        print(f"{name} step, width {width}, batch {batch}, {size}x{size}: {ours:.3f} s CPU, ", end="")
+        print(f"written out {plain:.3f} s; ratio {ours / plain:.2f}")
+        assert ours / plain < 1.1
+
+
+def peak(code: str) -> float:
+    """Peak memory of a fresh process in GiB."""
+    report = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    done = subprocess.run([sys.executable, "-c", code + report], check=True, capture_output=True, text=True)
+    kilobytes = int(done.stdout.split()[-1]) / (1024 if sys.platform == "darwin" else 1)
+    return kilobytes / 2**20
+
+
+IMPORT = "import torch; from fusionlab.methods.comofusion import CoMoFusion, Stage, train_consistency; "
+PAIR = "pair = torch.rand(2, 1, 1, {0}, {1}).unbind(); "
+
+
+def test_peak_memory_and_fusing_one_pair():
+    bare = peak(IMPORT)
+    step = peak(
+        IMPORT + PAIR.format(64, 64) + "train_consistency(CoMoFusion().unet, [pair], Stage(2, 4, 64))"
+    )
+    fusing = peak(IMPORT + PAIR.format(480, 640) + "torch.no_grad().__enter__(); CoMoFusion()(*pair)")
+    network, (ir, vi) = CoMoFusion().eval(), torch.rand(2, 1, 1, 480, 640)
+    with torch.no_grad():
+        maps = network.maps(ir, vi)
+        features = STEPS * cpu_seconds(lambda: network.maps(ir, vi))
+        head = STEPS * cpu_seconds(lambda: network.head(maps))
+        whole = STEPS * cpu_seconds(lambda: network(ir, vi))
+    print(
+        f"\nfull width, 640x480: features {features:.2f} + head {head:.2f} s CPU, {fusing:.2f} GiB; ", end=""
+    )
+    print(f"consistency step, batch 4, 64x64: {step:.2f} GiB; the import alone {bare:.2f} GiB")
+    assert whole < 1.2 * (features + head)
+    assert fusing < 1.5 and step < 1.5  # a leak of whole passes would show
