@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusionlab.losses.gradient import laplacian
-from fusionlab.metrics.filters import gaussian
 from fusionlab.metrics.structure import ssim
 
 Taps = Callable[[Tensor], Sequence[Tensor]]
@@ -16,8 +15,7 @@ Taps = Callable[[Tensor], Sequence[Tensor]]
 
 def ssim_to_both(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
     """SSIM to the infrared plus SSIM to the visible image (Eq. 6), (B, 1, H, W) in [0, 1] to (B,)."""
-    taps = gaussian(11, 1.5)
-    return ssim(fused, ir, taps, 1) + ssim(fused, vi, taps, 1)
+    return ssim(fused, ir, data_range=1) + ssim(fused, vi, data_range=1)
 
 
 def gmsd_to_both(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
