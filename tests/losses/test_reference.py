@@ -12,7 +12,6 @@ from fusionlab.losses.distillation import distillation_loss
 from fusionlab.losses.gradient import gradient_loss
 from fusionlab.losses.pixel import intensity_loss
 from fusionlab.losses.refresh import gmsd, gmsd_to_both, ssim_to_both
-from fusionlab.metrics.filters import gaussian
 from fusionlab.metrics.structure import ssim
 
 BATCH = ["roadscene_FLIR_08954_256x256", "roadscene_FLIR_06430_256x256", "tno_01_256x256", "tno_35_256x256"]
@@ -39,7 +38,6 @@ def read(shared, crop):
 
 
 def measured(fused, ir, vi):
-    taps = gaussian(11, 1.5)
     found = {
         "min": fused.min(),
         "max": fused.max(),
@@ -48,8 +46,8 @@ def measured(fused, ir, vi):
         "intensity_l1_to_max": intensity_loss(fused, ir, vi),
         "grad_mse_coded_unweighted": gradient_loss(fused, ir, vi, "released"),
         "grad_mse_eq3_signed_max": gradient_loss(fused, ir, vi, "paper"),
-        "ssim_ir": ssim(fused, ir, taps, 1),
-        "ssim_vis": ssim(fused, vi, taps, 1),
+        "ssim_ir": ssim(fused, ir, data_range=1),
+        "ssim_vis": ssim(fused, vi, data_range=1),
         "gmsd_ir": gmsd(fused, ir),
         "gmsd_vis": gmsd(fused, vi),
     }
