@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fusionlab.lab.checks import NotSolved, check, grade
     from fusionlab.lab.figures import grid, move, show, table
-    from fusionlab.lab.results import decoded, printed, promoted, recorded
+    from fusionlab.lab.results import decoded, printed, printed_methods, promoted, recorded
     from fusionlab.lab.session import Session, record, start
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "grid",
     "move",
     "printed",
+    "printed_methods",
     "promoted",
     "record",
     "recorded",
@@ -35,6 +36,7 @@ _HOME = {
     "grid": "figures",
     "move": "figures",
     "printed": "results",
+    "printed_methods": "results",
     "promoted": "results",
     "record": "session",
     "recorded": "results",

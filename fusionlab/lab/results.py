@@ -21,6 +21,17 @@ def printed(paper: str, table: str, dataset: str, method: str) -> dict[str, floa
     return row
 
 
+def printed_methods(paper: str, table: str, dataset: str) -> list[str]:
+    """The methods of a printed table in its order; raises UserError where there is no such table."""
+    with paths.asset(f"papers/{paper}.csv").open(newline="", encoding="utf-8") as file:
+        cells = [
+            cell for cell in csv.DictReader(file) if (cell["table"], cell["dataset"]) == (table, dataset)
+        ]
+    if not cells:
+        raise UserError(f"{paper} {table} prints nothing of {dataset!r}")
+    return list(dict.fromkeys(cell["method"] for cell in cells))
+
+
 def decoded(paper: str, table: str, dataset: str, method: str) -> list[dict[str, str | float]]:
     """What the printed row's own images score by rival formulas, {"metric", "formula", "value", "fits"}.
 
