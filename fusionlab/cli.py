@@ -78,7 +78,10 @@ def fuse(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Fused image, or a folder.")],
     method: Annotated[
         str,
-        typer.Option(help="average, maximum, laplacian, comofusion, mmdrfuse or mmdrfuse-teacher."),
+        typer.Option(
+            help="average, maximum, laplacian, comofusion, mmdrfuse, mmdrfuse-distilled, mmdrfuse-teacher or "
+            "mmdrfuse-teacher-half."
+        ),
     ] = "mmdrfuse",
     weights: Annotated[str, typer.Option(help="ours, official or a file.")] = "ours",
     device: Annotated[

@@ -162,7 +162,10 @@ MISTAKES = {
     ),
     "output is input folder": (["fuse", "{r}/ir", "{r}/vis", "-o", "{r}/vis"], "name another folder"),
     "unknown format": (["fuse", "{r}/ir/day.png", "{r}/vis/day.png", "-o", "x.gif"], ".png, .jpg"),
-    "unknown method": (["fuse", "{r}/ir", "{r}/vis", "-o", "x", "--method", "foo"], "laplacian, mmdrfuse"),
+    "unknown method": (
+        ["fuse", "{r}/ir", "{r}/vis", "-o", "x", "--method", "foo"],
+        "laplacian, comofusion, mmdrfuse",
+    ),
     "missing weights": (
         ["fuse", "a", "b", "-o", "x", "--method", "mmdrfuse", "--weights", "no.bin"],
         "no.bin",

@@ -44,7 +44,7 @@ class Recipe:
 
 
 NETWORKS = {
-    "comofusion": Recipe(comofusion.CoMoFusion, None, None),
+    "comofusion": Recipe(comofusion.CoMoFusion, "weights/comofusion.safetensors", None),
     "mmdrfuse": Recipe(mmdrfuse.Student, "weights/mmdrfuse_student.safetensors", "student"),
     "mmdrfuse-distilled": Recipe(mmdrfuse.Student, "weights/mmdrfuse_distilled.safetensors", None),
     "mmdrfuse-teacher": Recipe(mmdrfuse.Teacher, None, "teacher"),

@@ -178,7 +178,8 @@ def model(row: str | None, profile: str, data: str, seed: int, run: Path) -> Ite
     """Trains a small CoMoFusion on RoadScene's training pairs, once for each lambda of Eq. 10.
 
     Measures Qabf, VIF and SSIM on the 21 validation pairs beside averaging. The one that is shipped, chosen
-    by them, is lambda 10 of seed 0. Weights go to `<run>`; a stopped run goes on with --resume.
+    by them, is lambda 1 of seed 0; with lambda 10 L_grad leads, which cannot see inversion, and the same seed
+    ends as a negative. Weights go to `<run>`; a stopped run goes on with --resume.
     """
     rows = (*LAMBDAS, "average")
     require("comofusion/model", row, rows)

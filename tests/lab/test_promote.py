@@ -57,7 +57,7 @@ def test_scenes_never_replace_a_real_result_and_an_altered_record_fails(promoted
         f"{len(made)} of {len(made)} confirmed",
     )
 
-    (victim,) = (record for record in kept if record.data == "scenes" and record.metric == "SSIM")
+    (victim,) = (r for r in kept if (r.data, r.metric, r.convention) == ("scenes", "SSIM", "mmdrfuse"))
     altered = replace(victim, value=victim.value + 0.002)
     records.write(promoted, [altered if record == victim else record for record in kept])
     refuted = fusionlab("reproduce", TARGET, *SMOKE, "--verify")
