@@ -16,7 +16,8 @@ from fusionlab.lab.records import Record, measured, this_command
 from fusionlab.metrics import METRICS, evaluate
 from fusionlab.metrics.truth import kept, psnr
 from fusionlab.targets.comofusion import require
-from fusionlab.targets.metrics import RANKED, Image, form, fusers, open_set, score
+from fusionlab.targets.metrics import LEARNED, RANKED, Image, form, fusers, open_set, score
+from fusionlab.targets.tricks import BASELINES, TRICKS
 
 # Of `reference` all but the dear ones: phase congruency and three of the four feature forms.
 CHEAP = (
@@ -26,7 +27,7 @@ CHEAP = (
 
 
 def correlations(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
-    """Spearman's rank correlation of each two metrics, on RoadScene's 50 test pairs by nine fusers.
+    """Spearman's rank correlation of each two metrics, on RoadScene's 50 test pairs by ten fusers.
 
     "over fusers": the fusers of one pair are ranked by both metrics, mean over the pairs; what a table of
     methods sees. "over pairs": the pairs of one fuser are ranked, mean over the fusers; what one method's
@@ -50,19 +51,18 @@ def correlations(row: str | None, profile: str, data: str, seed: int, run: Path)
 
 
 POPULATIONS = {
-    "fusers": ("average", "maximum", "laplacian", "mmdrfuse", "mmdrfuse-distilled", "mmdrfuse-teacher-half"),
-    "tricks": ("infrared", "visible", "clipped sum", "average sharpened", "average stretched",
-               "maximum sharpened", "average + noise 10"),
-}  # fmt: skip
+    "fusers": (*BASELINES, *LEARNED),
+    "tricks": tuple(TRICKS),
+}
 BY_TRUTH = ("PSNR", "SSIM", "kept")
 
 
 def truth(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
-    """Which metric ranks the fused images of a scene as its truth does? 32 scenes, six fusers, seven tricks.
+    """Which metric ranks the fused images of a scene as its truth does? 32 scenes, seven fusers, seven tricks.
 
     The truth ranks by PSNR or SSIM against the scene's reference image, or by the mean of what was kept of
     each camera. Value: Spearman's rank correlation over the images of one scene, mean over the scenes, + for
-    agreement whatever the metric's direction; "fusers" among the six alone, "all" with the tricks. A row
+    agreement whatever the metric's direction; "fusers" among the seven alone, "all" with the tricks. A row
     "truth X" says what the truth itself gives an image: how PSNR, SSIM and kept agree among each other.
     """
     truths = [f"truth {name}" for name in BY_TRUTH]

@@ -25,7 +25,7 @@ Image = Callable[[Tensor, Tensor], Tensor]
 Form = tuple[Variant, str]  # a formula, and the rule by which the image is saved before it is scored
 
 HEADLINE = ("EN", "SD", "MI", "VIF", "Qabf", "SSIM", "SF", "AG", "SCD", "CC")
-STUDENTS = ("mmdrfuse", "mmdrfuse-distilled", "mmdrfuse-teacher-half")
+LEARNED = ("mmdrfuse", "mmdrfuse-distilled", "mmdrfuse-teacher-half", "comofusion")
 AT_ONCE = 4  # images in one batch; whole sets of them would fill a laptop's memory
 
 # data -> the conventions of the papers that print a table on it, and which of their metrics. PC of `dmfuse`
@@ -46,12 +46,12 @@ PAPERS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def conventions(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
-    """Images that cost nothing, and our student, in the convention of each paper that prints a table.
+    """Images that cost nothing, and two of our networks, in the convention of each paper that prints a table.
 
     On TNO (42 pairs: CoMoFusion Table 1, CoCoNet Table 1, DMFuse Table 5) and on RoadScene's 50 test pairs
     (MMDRFuse Table 5, CoCoNet Table 1), and in `reference`. Other data are scored in all of these.
     """
-    rows = (*BASELINES, *TRICKS, "mmdrfuse")
+    rows = (*BASELINES, *TRICKS, "mmdrfuse", "comofusion")
     require("metrics/conventions", row, rows)
     for name in PAPERS if data == "auto" else [data]:
         pairs = open_set(name, profile, seed)
@@ -98,15 +98,15 @@ def noise(row: str | None, profile: str, data: str, seed: int, run: Path) -> Ite
         )  # fmt: skip
 
 
-RANKED = (*BASELINES, "infrared", "visible", "clipped sum", *STUDENTS)
+RANKED = (*BASELINES, "infrared", "visible", "clipped sum", *LEARNED)
 NAMES_SHOWN = ("EN", "SD", "MI", "VIF", "Qabf", "SSIM", "SF", "AG", "MS_SSIM", "PSNR")
 
 
 def rank_flips(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
-    """How many pairs of nine fusers change their order when only the convention changes, per metric.
+    """How many pairs of ten fusers change their order when only the convention changes, per metric.
 
     Row: a metric. "forms" counts its distinct forms (formula and saving rule) among all conventions; "flips
-    somewhere" is the share of the 36 pairs of fusers that two of these forms order differently by their
+    somewhere" is the share of the 45 pairs of fusers that two of these forms order differently by their
     means; "flips against X" that between `reference` and convention X; "rank of F" is a fuser's rank under a
     convention, 1 the best. On RoadScene's 50 test pairs unless told otherwise.
     """
@@ -176,7 +176,7 @@ def fusers(names: Sequence[str]) -> tuple[dict[str, Image], dict[str, str]]:
     images: dict[str, Image] = {}
     weights = {}
     for name in names:
-        fuser = load(name) if name in STUDENTS else None
+        fuser = load(name) if name in LEARNED else None
         images[name] = fuser.raw if fuser else (BASELINES | TRICKS)[name]
         weights[name] = fuser.sha256 if fuser else "none"
     together = " ".join(f"{name} {digest}" for name, digest in weights.items())
