@@ -58,7 +58,7 @@ BY_TRUTH = ("PSNR", "SSIM", "kept")
 
 
 def truth(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
-    """Which metric ranks the fused images of a scene as its truth does? 32 scenes, seven fusers, seven tricks.
+    """Which metric ranks the images of a scene as its truth does? 32 scenes, seven fusers, seven tricks.
 
     The truth ranks by PSNR or SSIM against the scene's reference image, or by the mean of what was kept of
     each camera. Value: Spearman's rank correlation over the images of one scene, mean over the scenes, + for
