@@ -118,14 +118,14 @@ def upright(pairs: Pairs, images: dict[str, Image], metrics: Sequence[str]) -> d
 def spearman(x: Tensor, y: Tensor) -> list[float]:
     """Spearman's rank correlation of each row of x with that of y, ties ranked by their mean.
 
-    Entries without a value in either are left out of their row. NaN where a row is constant.
+    Entries without a value in either are left out of their row. NaN where a row is constant or has fewer than two.
     """
     found = []
     for a, b in zip(x.numpy(), y.numpy(), strict=True):
         there = np.isfinite(a) & np.isfinite(b)
         ranks = rankdata(a[there]), rankdata(b[there])
-        constant = min(rank.std() for rank in ranks) == 0
-        found.append(math.nan if constant else float(np.corrcoef(*ranks)[0, 1]))
+        has_value = there.sum() > 1 and min(rank.std() for rank in ranks) > 0
+        found.append(float(np.corrcoef(*ranks)[0, 1]) if has_value else math.nan)
     return found
 
 

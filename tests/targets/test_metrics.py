@@ -40,6 +40,7 @@ def test_spearman_is_that_of_scipy_and_leaves_out_what_has_no_value():
     there = [k for k in range(12) if k != 3]
     assert agreement.spearman(x, y)[0] == pytest.approx(spearmanr(x[0, there], y[0, there]).statistic)
     assert math.isnan(agreement.spearman(x, torch.ones_like(y))[0])
+    assert math.isnan(agreement.spearman(x * math.nan, y)[0])
 
 
 def test_mean_and_standard_error():
