@@ -118,7 +118,8 @@ def upright(pairs: Pairs, images: dict[str, Image], metrics: Sequence[str]) -> d
 def spearman(x: Tensor, y: Tensor) -> list[float]:
     """Spearman's rank correlation of each row of x with that of y, ties ranked by their mean.
 
-    Entries without a value in either are left out of their row. NaN where a row is constant or has fewer than two.
+    Entries without a value in either are left out of their row. NaN where a row is constant or has less than
+    two left.
     """
     found = []
     for a, b in zip(x.numpy(), y.numpy(), strict=True):
