@@ -1,7 +1,7 @@
 """CoMoFusion: Tables 1 to 4, and the run that made our small model. Figure 2 is in `schedules`."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,9 +71,8 @@ def compare(target: str, usual: str, row: str | None, profile: str, data: str, s
     require(target, row, ROWS)
     pairs = test_pairs(usual if data == "auto" else data, profile, seed)
     for name in [row] if row else ROWS:
-        fuser = fuser_of(name)
-        yield from scored(target, name, fuser, pairs, profile, seed, [CONVENTION])
-        yield from scored(target, name, fuser, pairs, profile, seed, ["reference"], ["Qabf", "VIF", "SSIM"])
+        both = {CONVENTION: None, "reference": ["Qabf", "VIF", "SSIM"]}
+        yield from scored(target, name, fuser_of(name), pairs, profile, seed, both)
 
 
 def fuser_of(row: str) -> Fuser:
@@ -104,14 +103,16 @@ def scored(
     pairs: Pairs,
     profile: str,
     seed: int,
-    conventions: Sequence[str],
-    metrics: Sequence[str] | None = None,
+    wanted: Mapping[str, Sequence[str] | None],
 ) -> Iterator[Record]:
-    """The means of a fuser in each convention; it sees 8-bit luminance and is saved by clipping."""
+    """The means of a fuser in each convention's wanted metrics, None for all.
+
+    It sees 8-bit luminance and is saved by clipping.
+    """
     ir, vi = [to_uint8(pair.ir) for pair in pairs], [to_uint8(pair.vi) for pair in pairs]
     both = tqdm(list(zip(ir, vi, strict=True)), desc=row, unit="pair", leave=False)
     fused = [to_uint8(fuser(a / 255, b / 255)) for a, b in both]
-    for convention in conventions:
+    for convention, metrics in wanted.items():
         for metric, value in evaluate(ir, vi, fused, convention, metrics).mean().items():
             yield measured(
                 target,
@@ -222,9 +223,8 @@ def model(row: str | None, profile: str, data: str, seed: int, run: Path) -> Ite
             weight = FusionLoss(edges=LAMBDAS[chosen])
             file = train(MODEL[profile], chosen, name, seed, run, objective=weight)
             fuser = load("comofusion", file)
-        yield from scored(
-            "comofusion/model", chosen, fuser, pairs, profile, seed, ["reference"], ["Qabf", "VIF", "SSIM"]
-        )
+        wanted = {"reference": ["Qabf", "VIF", "SSIM"]}
+        yield from scored("comofusion/model", chosen, fuser, pairs, profile, seed, wanted)
 
 
 # Row of Table 4 -> what is different in it.
@@ -249,11 +249,9 @@ def table4(row: str | None, profile: str, data: str, seed: int, run: Path) -> It
     fusers = {}
     for name in [row] if row else TABLE4_ROWS:
         file = train(ABLATION[profile], name, "roadscene", seed, run, **TABLE4_ROWS[name])  # type: ignore[arg-type]
-        metrics = ["EN", "SD", "Qabf", "SSIM"]
+        wanted = {CONVENTION: ["EN", "SD", "Qabf", "SSIM"]}
         fusers[name] = load("comofusion", file)
-        yield from scored(
-            "comofusion/table4", name, fusers[name], pairs, profile, seed, [CONVENTION], metrics
-        )
+        yield from scored("comofusion/table4", name, fusers[name], pairs, profile, seed, wanted)
     picture(fusers, ("day", "night"), seed, run / f"table4-seed{seed}.png")
 
 
