@@ -89,9 +89,9 @@ def score_files(
         raise UserError(
             f"convention {convention!r} has no metric {', '.join(unknown)}; it has {', '.join(known)}"
         )
-    jobs, failures = _jobs(ir, vi, fused)
+    jobs, failures = find_jobs(ir, vi, fused)
     rows: dict[Path, list[Row]] = {method: [] for method in fused}
-    done = spread(partial(_score, convention, metrics), jobs, workers)
+    done = spread(partial(score_job, convention, metrics), jobs, workers)
     for job, outcome in tqdm(done, "scoring", len(jobs), unit="pair", disable=len(jobs) == 1):
         for method, file in job.fused.items():
             row = outcome if isinstance(outcome, UserError) else outcome[method]
@@ -107,7 +107,7 @@ def score_files(
     return scores, failures
 
 
-def _jobs(ir: Path, vi: Path, fused: Sequence[Path]) -> tuple[list[Job], Failures]:
+def find_jobs(ir: Path, vi: Path, fused: Sequence[Path]) -> tuple[list[Job], Failures]:
     """The fused images grouped by their sources, and why others are left out."""
     if len(set(fused)) < len(fused):
         raise UserError(f"{max(fused, key=fused.count)} is given twice; name each once")
@@ -128,7 +128,7 @@ def _label(method: Path, name: str, fused: Sequence[Path]) -> str:
     return str(method / name if method.is_dir() else method)
 
 
-def _score(convention: str, metrics: list[str] | None, job: Job) -> dict[Path, Row | UserError]:
+def score_job(convention: str, metrics: list[str] | None, job: Job) -> dict[Path, Row | UserError]:
     """The row of each fused image, or what is wrong with it; raises UserError for its sources."""
     ir, vi = _grey(job.ir), _grey(job.vi)
     if ir.shape != vi.shape:
