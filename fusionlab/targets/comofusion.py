@@ -1,15 +1,16 @@
 """CoMoFusion: Tables 1 to 4, and the run that made our small model. Figure 2 is in `schedules`."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from fusionlab.data import open_pairs, to_uint8
+from fusionlab.data import open_pairs, to_uint8, write_image
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
 from fusionlab.lab.records import Record, measured, this_command
@@ -48,15 +49,21 @@ ROWS = ("ours", *PLAIN)
 def table1(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
     """Table 1: our model, trained on RoadScene, and images that need no network, on all 42 pairs of TNO.
 
-    In the paper's convention, and in `reference`, whose SSIM has the range 255. With other `data` the same
-    rows on it (RoadScene and MSRS: their test pairs).
+    In the paper's convention, and Qabf, VIF and SSIM in `reference`, whose SSIM has the range 255. With other
+    `data` the same rows on it (RoadScene and MSRS: their test pairs). Draws `<run>/table1.png`: scenes by day
+    and in fog, columns as in ROWS.
     """
     yield from compare("comofusion/table1", "tno", row, profile, data, seed)
+    picture({name: fuser_of(name) for name in ROWS}, ("day", "fog"), seed, run / "table1.png")
 
 
 def table2(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
-    """Table 2: the same on the test pairs of MSRS that are registered, 15 of 361."""
+    """Table 2: the same on the test pairs of MSRS that are registered, 15 of 361.
+
+    Draws `<run>/table2.png`: scenes at dusk and at night, columns as in ROWS.
+    """
     yield from compare("comofusion/table2", "msrs", row, profile, data, seed)
+    picture({name: fuser_of(name) for name in ROWS}, ("dusk", "night"), seed, run / "table2.png")
 
 
 def compare(target: str, usual: str, row: str | None, profile: str, data: str, seed: int) -> Iterator[Record]:
@@ -64,8 +71,22 @@ def compare(target: str, usual: str, row: str | None, profile: str, data: str, s
     require(target, row, ROWS)
     pairs = test_pairs(usual if data == "auto" else data, profile, seed)
     for name in [row] if row else ROWS:
-        fuser = load("comofusion") if name == "ours" else Fuser(name, "no weights", "none", PLAIN[name])
-        yield from scored(target, name, fuser, pairs, profile, seed, [CONVENTION, "reference"])
+        both = {CONVENTION: None, "reference": ["Qabf", "VIF", "SSIM"]}
+        yield from scored(target, name, fuser_of(name), pairs, profile, seed, both)
+
+
+def fuser_of(row: str) -> Fuser:
+    """The fuser of a row of Tables 1 and 2."""
+    return load("comofusion") if row == "ours" else Fuser(row, "no weights", "none", PLAIN[row])
+
+
+def picture(fusers: dict[str, Fuser], conditions: Sequence[str], seed: int, file: Path) -> None:
+    """One scene a condition below each other, the fused image of each method beside each other."""
+    rows = []
+    for condition in conditions:
+        pair = open_pairs("scenes", 1, seed=seed, condition=condition, size=(144, 192))[0]
+        rows.append(torch.cat([fuse(pair.ir, pair.vi) for fuse in fusers.values()], dim=3))
+    write_image(torch.cat(rows, dim=2), file)
 
 
 def test_pairs(data: str, profile: str, seed: int) -> Pairs:
@@ -82,14 +103,16 @@ def scored(
     pairs: Pairs,
     profile: str,
     seed: int,
-    conventions: Sequence[str],
-    metrics: Sequence[str] | None = None,
+    wanted: Mapping[str, Sequence[str] | None],
 ) -> Iterator[Record]:
-    """The means of a fuser in each convention; it sees 8-bit luminance and is saved by clipping."""
+    """The means of a fuser in each convention's wanted metrics, None for all.
+
+    It sees 8-bit luminance and is saved by clipping.
+    """
     ir, vi = [to_uint8(pair.ir) for pair in pairs], [to_uint8(pair.vi) for pair in pairs]
     both = tqdm(list(zip(ir, vi, strict=True)), desc=row, unit="pair", leave=False)
     fused = [to_uint8(fuser(a / 255, b / 255)) for a, b in both]
-    for convention in conventions:
+    for convention, metrics in wanted.items():
         for metric, value in evaluate(ir, vi, fused, convention, metrics).mean().items():
             yield measured(
                 target,
@@ -113,13 +136,15 @@ def table3(row: str | None, profile: str, data: str, seed: int, run: Path) -> It
     """Table 3: seconds to fuse one image against its size, beside plain averaging; the faster of three.
 
     With CUDA both ways of timing: with synchronisation, and without, where the clock stops before the work
-    is done. On the CPU the two are the same, so there is one.
+    is done. On the CPU the two are the same, so there is one. Draws `<run>/table3.png`: what is fused in that
+    time, a scene of each size, ours above the average.
     """
     require("comofusion/table3", row, ("ours", "average"))
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    sizes = SIZES[:1] if profile == "smoke" else SIZES
     for name in [row] if row else ("ours", "average"):
         fuser = load("comofusion", device=device) if name == "ours" else load("average")
-        for height, width in SIZES[:1] if profile == "smoke" else SIZES:
+        for height, width in sizes:
             ir, vi = torch.rand(2, 1, 1, height, width, generator=torch.Generator().manual_seed(seed))
             for synchronised in (True, False) if device == "cuda" else (True,):
                 yield measured(
@@ -135,6 +160,12 @@ def table3(row: str | None, profile: str, data: str, seed: int, run: Path) -> It
                     command=this_command(),
                     note=f"{torch.get_num_threads()} threads" if device == "cpu" else "",
                 )
+    tallest, strips = max(height for height, _ in sizes), []
+    for name in ("ours", "average"):
+        pairs = [open_pairs("scenes", 1, seed=seed, size=size)[0] for size in sizes]
+        images = [fuser_of(name)(pair.ir, pair.vi) for pair in pairs]
+        strips.append([F.pad(image, (0, 0, tallest - image.shape[2], 0), value=1.0) for image in images])
+    write_image(torch.cat([torch.cat(strip, dim=3) for strip in strips], dim=2), run / "table3.png")
 
 
 def seconds(fuser: Fuser, ir: Tensor, vi: Tensor, synchronised: bool = True) -> float:
@@ -192,9 +223,8 @@ def model(row: str | None, profile: str, data: str, seed: int, run: Path) -> Ite
             weight = FusionLoss(edges=LAMBDAS[chosen])
             file = train(MODEL[profile], chosen, name, seed, run, objective=weight)
             fuser = load("comofusion", file)
-        yield from scored(
-            "comofusion/model", chosen, fuser, pairs, profile, seed, ["reference"], ["Qabf", "VIF", "SSIM"]
-        )
+        wanted = {"reference": ["Qabf", "VIF", "SSIM"]}
+        yield from scored("comofusion/model", chosen, fuser, pairs, profile, seed, wanted)
 
 
 # Row of Table 4 -> what is different in it.
@@ -211,15 +241,18 @@ def table4(row: str | None, profile: str, data: str, seed: int, run: Path) -> It
     """Table 4 at small scale: each row trained on RoadScene's training pairs, scored on MSRS (15 of 361).
 
     One seed says little here: take `--seeds 3`. Rows of one seed share stage 1, and a stopped run goes on
-    with --resume. The losses are the sound forms (FusionLoss); as printed, short trainings end white.
+    with --resume. The losses are the sound forms (FusionLoss); as printed, short trainings end white. Draws
+    `<run>/table4-seed<seed>.png`: a scene by day and one at night, columns as in TABLE4_ROWS.
     """
     require("comofusion/table4", row, TABLE4_ROWS)
     pairs = test_pairs("msrs" if data == "auto" else data, profile, seed)
+    fusers = {}
     for name in [row] if row else TABLE4_ROWS:
         file = train(ABLATION[profile], name, "roadscene", seed, run, **TABLE4_ROWS[name])  # type: ignore[arg-type]
-        metrics = ["EN", "SD", "Qabf", "SSIM"]
-        fuser = load("comofusion", file)
-        yield from scored("comofusion/table4", name, fuser, pairs, profile, seed, [CONVENTION], metrics)
+        wanted = {CONVENTION: ["EN", "SD", "Qabf", "SSIM"]}
+        fusers[name] = load("comofusion", file)
+        yield from scored("comofusion/table4", name, fusers[name], pairs, profile, seed, wanted)
+    picture(fusers, ("day", "night"), seed, run / f"table4-seed{seed}.png")
 
 
 def train(

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fusionlab import targets
+from fusionlab.data.pair import read_image
 from fusionlab.errors import UserError
 from fusionlab.lab import records
 from fusionlab.targets import comofusion
@@ -20,7 +21,7 @@ ON_TNO = {
 def on_tno(row, metrics=None):
     fuser = comofusion.Fuser(row, "no weights", "none", comofusion.PLAIN[row])
     pairs = comofusion.test_pairs("tno", "laptop", 0)
-    made = comofusion.scored("comofusion/table1", row, fuser, pairs, "laptop", 0, ["comofusion"], metrics)
+    made = comofusion.scored("comofusion/table1", row, fuser, pairs, "laptop", 0, {"comofusion": metrics})
     return {record.metric: record.value for record in made}
 
 
@@ -59,12 +60,14 @@ def test_table4_trains_each_row_its_own_way(shared, tmp_path):
         "consistency-0.safetensors",
     ]
     assert {record.n for record in made} == {"2 of 361"}
+    assert read_image(tmp_path / "table4-seed0.png").shape == (1, 1, 2 * 144, 5 * 192)
 
 
 def test_table3_times_both(tmp_path):
     made = targets.reproduce("comofusion/table3", row="average", profile="smoke", run=tmp_path)
     assert [record.metric for record in made] == ["time 160x120"]
     assert made[0].unit == "s" and 0 < made[0].value < 1
+    assert read_image(tmp_path / "table3.png").shape == (1, 1, 2 * 120, 160)
 
 
 def test_clipped_sum_by_hand():
