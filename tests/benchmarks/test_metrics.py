@@ -130,7 +130,7 @@ def test_a_thousand_images_by_two_processes(tmp_path):
     """1,000 names for 20 scenes of 256x256, all of reference but the two slowest families.
 
     Wall time says something on a machine with two idle cores only. The path that two such cores would take is
-    judged: the CPU seconds of the parent and half of its workers', against those of one process alone. How the
+    judged: the CPU seconds of the parent and half of its workers', against those of one process. How the
     two share the images is no measure: the one that the machine favours takes more of them.
     """
     for k in range(20):
