@@ -1,18 +1,24 @@
 """Fusing and scoring image files: two or three of them, or folders whose images are matched by name."""
 
-from collections.abc import Callable, Iterable
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from fusionlab.data.folders import open_pair
 from fusionlab.data.pair import FORMATS, luminance, read_image, to_uint8, write_image
 from fusionlab.errors import UserError
 from fusionlab.methods import Fuser, fuse
-from fusionlab.metrics import METRICS, Scores, evaluate
+from fusionlab.metrics import METRICS, Scores, compare
 from fusionlab.metrics.conventions import find_convention
 from fusionlab.metrics.scores import Row
+from fusionlab.processes import spread
 
 # Name of each image that could not be worked on, and why.
 Failures = dict[str, str]
@@ -54,29 +60,119 @@ def fuse_files(
     return len(whole) - len(failures.keys() & whole.keys()), failures
 
 
-def score_files(
-    ir: Path, vi: Path, fused: Path, convention: str, metrics: list[str] | None = None
-) -> tuple[Scores | None, Failures]:
-    """Scores fused files against their sources, all read as 8-bit luminance; three files or three folders.
+@dataclass(frozen=True)
+class Job:
+    """One pair of sources and the fused images to score against it: FUSED argument -> its file."""
 
-    Returns the scores (None where no image could be scored) and why others were not. Raises UserError before
-    any work for an unknown convention or metric, and where paths are missing or do not fit each other.
+    ir: Path
+    vi: Path
+    fused: dict[Path, Path]
+
+
+def score_files(
+    ir: Path,
+    vi: Path,
+    fused: Sequence[Path],
+    convention: str,
+    metrics: list[str] | None = None,
+    workers: int = 1,
+) -> tuple[dict[Path, Scores], Failures]:
+    """Scores fused files, or folders of them matched by name, against their sources as 8-bit luminance.
+
+    fused: the results of one or several methods; the sources' statistics are taken once for all of them.
+    workers: how many processes, of one thread each; values do not depend on it. Returns the scores of each of
+    `fused` (left out where no image could be scored) and why others were not. Raises UserError before any
+    work for an unknown convention or metric, and where paths are missing or do not fit each other.
     """
     known = find_convention(convention).variants
     if unknown := [name for name in metrics or [] if name not in known]:
         raise UserError(
             f"convention {convention!r} has no metric {', '.join(unknown)}; it has {', '.join(known)}"
         )
-    whole, failures = match({"infrared": ir, "visible": vi, "fused": fused})
-    rows: list[Row] = []
+    jobs, failures = find_jobs(ir, vi, fused)
+    rows: dict[Path, list[Row]] = {method: [] for method in fused}
+    done = spread(partial(score_job, convention, metrics), jobs, workers)
+    for job, outcome in tqdm(done, "scoring", len(jobs), unit="pair", disable=len(jobs) == 1):
+        for method, file in job.fused.items():
+            row = outcome if isinstance(outcome, UserError) else outcome[method]
+            if isinstance(row, UserError):
+                failures[_label(method, file.stem, fused)] = str(row)
+            else:
+                rows[method].append(row)
+    scores = {
+        method: Scores(convention, tuple(sorted(found, key=lambda row: str(row["name"]))))
+        for method, found in rows.items()
+        if found
+    }
+    return scores, failures
 
-    def one(name: str) -> None:
-        images = (to_uint8(luminance(read_image(file))) for file in whole[name])
-        ir_image, vi_image, fused_image = images
-        rows.extend(evaluate(ir_image, vi_image, fused_image, convention, metrics, names=[name]).rows)
 
-    failures |= attempt(whole, one, "scoring")
-    return (Scores(convention, tuple(rows)) if rows else None), failures
+def find_jobs(ir: Path, vi: Path, fused: Sequence[Path]) -> tuple[list[Job], Failures]:
+    """The fused images grouped by their sources, and why others are left out."""
+    if len(set(fused)) < len(fused):
+        raise UserError(f"{max(fused, key=fused.count)} is given twice; name each once")
+    jobs: dict[tuple[Path, Path], Job] = {}
+    failures: Failures = {}
+    for method in fused:
+        whole, left_out = match({"infrared": ir, "visible": vi, "fused": method})
+        failures |= {_label(method, name, fused): reason for name, reason in left_out.items()}
+        for ir_file, vi_file, file in whole.values():
+            jobs.setdefault((ir_file, vi_file), Job(ir_file, vi_file, {})).fused[method] = file
+    return list(jobs.values()), failures
+
+
+def _label(method: Path, name: str, fused: Sequence[Path]) -> str:
+    """What a failure is called: by the image alone where one method is scored."""
+    if len(fused) == 1:
+        return name
+    return str(method / name if method.is_dir() else method)
+
+
+def score_job(convention: str, metrics: list[str] | None, job: Job) -> dict[Path, Row | UserError]:
+    """The row of each fused image, or what is wrong with it; raises UserError for its sources."""
+    ir, vi = _grey(job.ir), _grey(job.vi)
+    if ir.shape != vi.shape:
+        raise UserError(f"{job.ir} and {job.vi} are {_size(ir)} and {_size(vi)} pixels; they must be equal")
+    images: dict[Path, Tensor] = {}
+    outcome: dict[Path, Row | UserError] = {}
+    for method, file in job.fused.items():
+        try:
+            image = _grey(file)
+            if image.shape != ir.shape:
+                raise UserError(f"{file} is {_size(image)} pixels, its sources are {_size(ir)}")
+            images[method] = image
+        except UserError as error:
+            outcome[method] = error
+    if images:
+        named = {str(method): image for method, image in images.items()}
+        scores = compare(ir, vi, named, convention, metrics, names=[job.ir.stem])
+        outcome |= {
+            method: scores[str(method)].rows[0] | {"name": job.fused[method].stem} for method in images
+        }
+    return outcome
+
+
+def _grey(file: Path) -> Tensor:
+    return to_uint8(luminance(read_image(file)))
+
+
+def _size(image: Tensor) -> str:
+    return f"{image.shape[-1]}x{image.shape[-2]}"
+
+
+def tables(scores: dict[Path, Scores]) -> tuple[str, str]:
+    """All rows as CSV and as Markdown; where there are several methods, each row or table names its own."""
+    if len(scores) == 1:
+        (only,) = scores.values()
+        return only.csv(), only.markdown()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for first, (method, found) in enumerate(scores.items()):
+        header, *rows = csv.reader(found.csv().splitlines())
+        writer.writerows([["fused", *header]] * (first == 0) + [[str(method), *row] for row in rows])
+    return text.getvalue(), "\n".join(
+        f"## {method}\n\n{found.markdown()}" for method, found in scores.items()
+    )
 
 
 def summary(scores: Scores) -> str:

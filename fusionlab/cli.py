@@ -139,7 +139,9 @@ def export(
 def evaluate(
     ir: Annotated[Path, typer.Argument(help="Infrared image, or a folder of them.")],
     vi: Annotated[Path, typer.Argument(help="Visible image, or a folder of equal names.")],
-    fused: Annotated[Path, typer.Argument(help="Fused image, or a folder of equal names.")],
+    fused: Annotated[
+        list[Path], typer.Argument(help="Fused image, or a folder of equal names; of several methods.")
+    ],
     convention: Annotated[str, typer.Option(metavar="NAME", help="Exact variants of the metrics.")],
     metrics: Annotated[str | None, typer.Option(metavar="EN,SD", help="Only these metrics.")] = None,
     csv: Annotated[
@@ -148,35 +150,42 @@ def evaluate(
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the table for reading.")
     ] = None,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes, of one thread each.")] = 1,
 ) -> None:
     """Score fused images against their sources.
 
     The convention (reference, mmdrfuse, ...) names the exact variant of each metric. Files are scored as they
     are, as 8-bit luminance; mmdrfuse is meant for images fused with --save stretch. Prints mean and spread
-    (sample standard deviation over images). Images that cannot be scored are named at the end; exit code 1.
+    (sample standard deviation over images); of several methods one after the other, the sources' share of the
+    work done once. Images that cannot be scored are named at the end; exit code 1.
 
     \b
     Examples:
       fusionlab evaluate ir.png vi.png fused.png --convention reference
       fusionlab evaluate tno/ir tno/vis fused --convention mmdrfuse --metrics EN,SD --csv scores.csv
+      fusionlab evaluate tno/ir tno/vis average maximum --convention reference --workers 4
     """
-    from fusionlab.batch import score_files, summary
+    from fusionlab.batch import score_files, summary, tables
 
     wanted = [name.strip() for name in metrics.split(",")] if metrics is not None else None
-    scores, failures = score_files(ir, vi, fused, convention, wanted)
-    if scores:
-        typer.echo(summary(scores))
-        for row in scores.rows:
-            undefined = [metric for metric in scores.metrics if row[metric] != row[metric]]
+    scores, failures = score_files(ir, vi, fused, convention, wanted, workers)
+    for method, found in scores.items():
+        if len(fused) > 1:
+            typer.echo(f"{method}, {len(found.rows)} scored")
+        typer.echo(summary(found))
+        for row in found.rows:
+            undefined = [metric for metric in found.metrics if row[metric] != row[metric]]
             if undefined:
                 typer.echo(
                     f"{row['name']}: {', '.join(undefined)} undefined, as for a constant source", err=True
                 )
-        for file, text in ((csv, scores.csv()), (markdown, scores.markdown())):
+    if scores:
+        for file, text in zip((csv, markdown), tables(scores)):
             if file:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text, encoding="utf-8")
-    _finish(len(scores.rows) if scores else 0, failures, f"scored, convention {convention}")
+    done = sum(len(found.rows) for found in scores.values())
+    _finish(done, failures, f"scored, convention {convention}")
 
 
 def _finish(done: int, failures: dict[str, str], what: str) -> None:

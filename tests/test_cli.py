@@ -3,8 +3,10 @@
 import dataclasses
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -130,6 +132,119 @@ def test_folders_are_fused_and_scored_past_bad_pairs(folders: Path, tmp_path: Pa
             f"{expected.spread()[metric]:.4f}",
         ]
     assert scored.stdout.splitlines()[-1] == "2 of 6 scored, convention reference"
+
+
+@pytest.fixture(scope="module")
+def methods(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The average and the maximum of the three whole pairs; one average is damaged, one maximum too small."""
+    found = []
+    for method in ("average", "maximum"):
+        out = tmp_path_factory.mktemp("methods") / method
+        shell("fuse", folders / "ir", folders / "vis", "-o", out, "--method", method)
+        found.append(out)
+    average, maximum = found
+    (average / "fog.png").write_bytes((average / "fog.png").read_bytes()[:300])
+    shutil.copy(maximum / "fog.png", maximum / "night.png")
+    return found
+
+
+def test_folders_of_several_methods_are_scored_at_once_by_any_number_of_processes(
+    folders: Path, methods: list[Path], tmp_path: Path
+) -> None:
+    average, maximum = methods
+    choice = ("--convention", "reference", "--metrics", "EN,MI,SSIM,Qabf")
+    sources, seen = (folders / "ir", folders / "vis"), []
+    for workers in (1, 2):
+        file = tmp_path / f"{workers}.csv"
+        done = shell("evaluate", *sources, *methods, *choice, "--workers", workers, "--csv", file)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert "scoring: 100%" in done.stderr
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        seen.append((done.stdout, errors, file.read_text("utf-8")))
+    assert seen[0] == seen[1]
+    out, errors, table = seen[0]
+    assert out.splitlines()[0] == f"{average}, 2 scored"
+    assert f"{maximum}, 2 scored" in out.splitlines()
+    assert out.splitlines()[-1] == "4 of 12 scored, convention reference"
+    reasons = dict(line.removeprefix("error: ").split(": ", 1) for line in errors)
+    assert len(reasons) == 8  # fog or night, and for either method alone, damaged and uneven
+    assert "fog.png is damaged" in reasons[str(average / "fog")]
+    assert "night.png is 47x61 pixels, its sources are 75x61" in reasons[str(maximum / "night")]
+    assert str(sources[0]) in reasons[str(maximum / "alone")]
+
+    # As each method scored alone, the rest of the table included.
+    rows = table.splitlines()
+    assert rows[0] == "fused,convention,name,EN,MI,SSIM,Qabf"
+    assert [row.split(",")[:3:2] for row in rows[1:]] == [
+        [str(average), "day"],
+        [str(average), "night"],
+        [str(maximum), "day"],
+        [str(maximum), "fog"],
+    ]
+    alone = shell("evaluate", *sources, maximum, *choice, "--csv", tmp_path / "alone.csv")
+    assert alone.stdout.splitlines()[:5] == out.splitlines()[-6:-1]
+    for ours, row in zip(rows[3:], (tmp_path / "alone.csv").read_text("utf-8").splitlines()[1:], strict=True):
+        values = [[float(cell) for cell in cells.split(",")[-4:]] for cells in (ours, row)]
+        assert values[0] == pytest.approx(values[1], rel=1e-12)
+
+
+def test_damaged_sources_are_named_and_files_of_several_methods_scored(
+    folders: Path, methods: list[Path], tmp_path: Path
+) -> None:
+    ir, vi = folders / "ir", folders / "vis"
+    lost = shell("evaluate", ir, vi, vi, "--convention", "reference", "--metrics", "EN", "--workers", 2)
+    assert lost.returncode == 1
+    assert f"error: damaged: {ir / 'damaged.png'} is damaged" in lost.stderr
+    assert "error: uneven:" in lost.stderr and "64x48 and 60x48 pixels; they must be equal" in lost.stderr
+    assert lost.stdout.splitlines()[-1] == "3 of 6 scored, convention reference"
+    files = [method / "day.png" for method in methods]
+    day = (ir / "day.png", vi / "day.png")
+    both = shell("evaluate", *day, *files, "--convention", "reference", "--markdown", tmp_path / "day.md")
+    assert both.returncode == 0, both.stderr
+    assert "scoring" not in both.stderr  # one pair needs no progress bar
+    assert [line for line in (tmp_path / "day.md").read_text("utf-8").splitlines() if line[:1] == "#"] == [
+        f"## {file}" for file in files
+    ]
+    assert both.stdout.splitlines()[-1] == "2 of 2 scored, convention reference"
+    twice = shell("evaluate", *day, files[0], files[0], "--convention", "reference")
+    assert (twice.returncode, twice.stderr) == (1, f"error: {files[0]} is given twice; name each once\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="interrupts are sent to groups of processes on POSIX only")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_stops_scoring_and_its_processes(folders: Path, tmp_path: Path, workers: int) -> None:
+    for role in ("ir", "vis"):
+        (tmp_path / role).mkdir()
+        for i in range(400):
+            (tmp_path / role / f"{i}.png").symlink_to(folders / role / "day.png")
+    command = [sys.executable, "-m", "fusionlab.cli", "evaluate", tmp_path / "ir", tmp_path / "vis"]
+    options = [tmp_path / "vis", "--convention", "reference", "--metrics", "PC", "--workers", str(workers)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [*command, *options], env=environment, stderr=subprocess.PIPE, stdout=-3, start_new_session=True
+    ) as process:
+        seen = b""
+        while b" 3/400" not in seen:
+            seen += process.stderr.read(1)
+            assert process.poll() is None, seen
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
+        rest = process.communicate()[1].decode()
+    assert process.returncode == 130
+    assert rest.splitlines()[-1] == "stopped"
+    assert "Traceback" not in rest
+    deadline = time.monotonic() + 60
+    while group_lives(process.pid):  # soon nobody of it is left
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_two_real_pairs_give_the_released_pictures(shared: Path, tmp_path: Path) -> None:

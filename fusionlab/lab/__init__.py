@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fusionlab.lab.checks import NotSolved, check, grade
     from fusionlab.lab.figures import grid, move, show, table
-    from fusionlab.lab.results import printed, promoted, recorded
+    from fusionlab.lab.results import decoded, printed, printed_methods, promoted, recorded
     from fusionlab.lab.session import Session, record, start
 
 __all__ = [
     "NotSolved",
     "Session",
     "check",
+    "decoded",
     "grade",
     "grid",
     "move",
     "printed",
+    "printed_methods",
     "promoted",
     "record",
     "recorded",
@@ -29,10 +31,12 @@ _HOME = {
     "NotSolved": "checks",
     "Session": "session",
     "check": "checks",
+    "decoded": "results",
     "grade": "checks",
     "grid": "figures",
     "move": "figures",
     "printed": "results",
+    "printed_methods": "results",
     "promoted": "results",
     "record": "session",
     "recorded": "results",

@@ -21,6 +21,40 @@ def printed(paper: str, table: str, dataset: str, method: str) -> dict[str, floa
     return row
 
 
+def printed_methods(paper: str, table: str, dataset: str) -> list[str]:
+    """The methods of a printed table in its order; raises UserError where there is no such table."""
+    with paths.asset(f"papers/{paper}.csv").open(newline="", encoding="utf-8") as file:
+        cells = [
+            cell for cell in csv.DictReader(file) if (cell["table"], cell["dataset"]) == (table, dataset)
+        ]
+    if not cells:
+        raise UserError(f"{paper} {table} prints nothing of {dataset!r}")
+    return list(dict.fromkeys(cell["method"] for cell in cells))
+
+
+def decoded(paper: str, table: str, dataset: str, method: str) -> list[dict[str, str | float]]:
+    """What the printed row's own images score by rival formulas, {"metric", "formula", "value", "fits"}.
+
+    From `papers/decoded.csv`, measured on images that others released; raises UserError for another row.
+    """
+    with paths.asset("papers/decoded.csv").open(newline="", encoding="utf-8") as file:
+        cells = list(csv.DictReader(file))
+    asked = paper, table, dataset, method
+    found = [cell for cell in cells if tuple(cell.values())[:4] == asked]
+    if not found:
+        known = dict.fromkeys(" ".join(list(cell.values())[:4]) for cell in cells)
+        raise UserError(f"nobody decoded {' '.join(asked)}; there are {', '.join(known)}")
+    return [
+        {
+            "metric": cell["metric"],
+            "formula": cell["formula"],
+            "value": float(cell["value"]),
+            "fits": cell["fits"],
+        }
+        for cell in found
+    ]
+
+
 def promoted(target: str, data: str) -> list[Record]:
     """The promoted records of a target on one data set; raises UserError where there are none."""
     found = records.read(paths.asset(f"figures/{target.split('/')[0]}/records.csv"))

@@ -10,6 +10,7 @@ from fusionlab.errors import UserError
 from fusionlab.lab import records
 from fusionlab.lab.records import Record
 from fusionlab.targets import (
+    agreement,
     comofusion,
     metrics,
     mmdrfuse,
@@ -40,6 +41,11 @@ TARGETS: dict[str, Target] = {
     "mmdrfuse/teacher": mmdrfuse_training.teacher,
     "mmdrfuse/distilled": mmdrfuse_training.distilled,
     "scenes/statistics": scenes.statistics,
+    "metrics/conventions": metrics.conventions,
+    "metrics/correlations": agreement.correlations,
+    "metrics/noise": metrics.noise,
+    "metrics/rank-flips": metrics.rank_flips,
+    "metrics/truth": agreement.truth,
     "metrics/truth-preview": metrics.truth_preview,
 }
 

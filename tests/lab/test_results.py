@@ -20,6 +20,22 @@ def test_a_printed_row_is_the_papers_and_an_unknown_one_names_the_known():
         lab.printed("mmdrfuse", "table5", "RoadScene", "DenseFuse")
 
 
+def test_methods_of_a_table_come_in_its_order():
+    methods = lab.printed_methods("comofusion", "table1", "TNO")
+    assert methods[0] == "GANMcC" and methods[-1] == "CoMoFusion" and len(methods) == 8
+    with pytest.raises(UserError, match="prints nothing of 'MSRS'"):
+        lab.printed_methods("comofusion", "table1", "MSRS")
+
+
+def test_decoded_rows_name_what_fits_and_an_unknown_one_names_the_known():
+    rows = lab.decoded("comofusion", "table1", "TNO", "RFN-Nest")
+    fitting = {row["metric"]: row["value"] for row in rows if row["fits"] == "yes"}
+    assert list(fitting) == list(lab.printed("comofusion", "table1", "TNO", "RFN-Nest"))
+    assert fitting["SSIM"] == 0.3981 and len(rows) > len(fitting)
+    with pytest.raises(UserError, match="comofusion table2 MSRS DATFuse"):
+        lab.decoded("comofusion", "table1", "TNO", "CoMoFusion")
+
+
 def test_recorded_rows_hold_every_metric_once():
     rows = lab.recorded("mmdrfuse/table5", data="roadscene", convention="mmdrfuse")
     assert {"student-released/stretch", "maximum/clip"} <= {row["row"] for row in rows}

@@ -149,7 +149,7 @@ def test_a_source_meets_all_methods_at_once_in_batches_of_bounded_size(monkeypat
         seen.append((len(ir), len(vi), len(fused)))
         return fused.mean((1, 2, 3))
 
-    convention = Convention("stub", "clip", "", {"EN": Variant("", "1", "", mean)})
+    convention = Convention("stub", "clip", "", "defined", {"EN": Variant("", "1", "", mean)})
     monkeypatch.setitem(CONVENTIONS, "stub", convention)
     monkeypatch.setattr(metrics, "AT_ONCE", 2 * 48 * 44 + 1)
     methods = {str(level): np.full((3, 48, 44), level, np.uint8)[:, None] for level in range(5)}

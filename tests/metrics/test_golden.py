@@ -322,3 +322,9 @@ def test_real_values(shared: Path) -> None:
     matched = total.pop("matched")
     assert (matched, total.total()) == (1305, 8)
     assert total.total() <= 0.03 * (matched + total.total())
+
+
+def test_no_headline_metric_is_listed() -> None:
+    listed = {(metric, variant) for _, metric, variant in LISTED}
+    headline = ("EN", "SD", "SF", "AG", "MI", "SCD", "CC", "SSIM", "VIFp", "Qabf")
+    assert not [key for key in listed if key[0] in headline]

@@ -21,7 +21,7 @@ ON_TNO = {
 def on_tno(row, metrics=None):
     fuser = comofusion.Fuser(row, "no weights", "none", comofusion.PLAIN[row])
     pairs = comofusion.test_pairs("tno", "laptop", 0)
-    made = comofusion.scored("comofusion/table1", row, fuser, pairs, "laptop", 0, ["comofusion"], metrics)
+    made = comofusion.scored("comofusion/table1", row, fuser, pairs, "laptop", 0, {"comofusion": metrics})
     return {record.metric: record.value for record in made}
 
 

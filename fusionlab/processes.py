@@ -1,0 +1,93 @@
+"""Work spread over processes of one thread each, so that a result does not depend on how many there are."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from typing import TypeVar
+
+import torch
+
+from fusionlab.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def spread(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int = 1
+) -> Iterator[tuple[Item, Result | UserError]]:
+    """Yields each item with its result, or with the UserError that it raised, as they are ready.
+
+    With one worker the work is done here, in order. More are new processes, to which `work` and the items are
+    sent, so `work` is a function of a module or a partial of one, and each process imports the package anew.
+    A process that is killed yields a UserError for its item and those that were still waiting.
+    """
+    if workers == 1 or len(items) < 2:
+        with _one_thread():
+            for item in items:
+                yield item, _outcome(work, item)
+        return
+    pool = ProcessPoolExecutor(min(workers, len(items)), get_context("spawn"), _begin)
+    try:
+        with _interrupts_ignored():  # the processes begin here and inherit it: an interrupt is ours alone
+            # One item a task: the load stays even, and after an interrupt few are left to wait for.
+            futures = {pool.submit(_outcome, work, item): item for item in items}
+        for future in as_completed(futures):
+            yield futures[future], _result(future)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _outcome(work: Callable[[Item], Result], item: Item) -> Result | UserError:
+    try:
+        return work(item)
+    except UserError as error:
+        return error
+
+
+def _result(future: "Future[Result | UserError]") -> Result | UserError:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return UserError("a worker process was killed, perhaps for want of memory; try fewer workers")
+
+
+def _begin() -> None:
+    """Readies a new process: one thread, no interrupts, and an end where its parent is killed."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it is not inherited
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

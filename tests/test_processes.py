@@ -1,0 +1,42 @@
+"""Work in several processes: the same results, each mistake beside its item, and no process left behind."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from fusionlab.errors import UserError
+from fusionlab.processes import spread
+
+
+def root(item: int) -> tuple[float, int]:
+    if item < 0:
+        raise UserError(f"{item} has no root")
+    if item == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item**0.5, torch.get_num_threads()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_each_item_comes_back_with_its_result_or_mistake(workers):
+    threads = torch.get_num_threads()
+    found = dict(spread(root, [4, -1, 9, 16], workers))
+    assert {item: found[item] for item in (4, 9, 16)} == {4: (2, 1), 9: (3, 1), 16: (4, 1)}
+    assert isinstance(found[-1], UserError) and str(found[-1]) == "-1 has no root"
+    assert torch.get_num_threads() == threads
+    assert list(spread(root, [], workers)) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bug_is_not_taken_for_a_mistake(workers):
+    with pytest.raises(TypeError):
+        list(spread(root, ["a", "b"], workers))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")
+def test_a_killed_process_costs_what_was_not_done():
+    found = dict(spread(root, [4, 13, 9], 2))
+    assert "a worker process was killed" in str(found[13])
+    assert isinstance(found[13], UserError)
+    assert found.keys() == {4, 13, 9}
