@@ -30,7 +30,8 @@ def gmsd(x: Tensor, y: Tensor) -> Tensor:
     """Deviation of the gradient magnitudes' similarity, (B, 1, H, W) in [0, 1] to (B,).
 
     Xue, Zhang, Mou, Bovik 2014, as MMDRFuse's released code has it: grey levels of 255, c = 170, a 2x2 mean
-    of which every second pixel is kept, whole windows only, sample standard deviation.
+    of which every second pixel is kept, whole windows only, sample standard deviation. (The metric of this
+    name, `fusionlab.metrics.gradient.gmsd`, has zeros around the image, as its authors' code has.)
     """
     a, b = _magnitude(x), _magnitude(y)
     similarity = (2 * a * b + 170) / (a.square() + b.square() + 170)

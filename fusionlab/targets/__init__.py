@@ -16,6 +16,7 @@ from fusionlab.targets import (
     mmdrfuse,
     mmdrfuse_ablation,
     mmdrfuse_efficiency,
+    mmdrfuse_ranks,
     mmdrfuse_training,
     scenes,
     schedules,
@@ -40,6 +41,7 @@ TARGETS: dict[str, Target] = {
     "mmdrfuse/student": mmdrfuse.student,
     "mmdrfuse/teacher": mmdrfuse_training.teacher,
     "mmdrfuse/distilled": mmdrfuse_training.distilled,
+    "mmdrfuse/ranks": mmdrfuse_ranks.ranks,
     "scenes/statistics": scenes.statistics,
     "metrics/conventions": metrics.conventions,
     "metrics/correlations": agreement.correlations,
@@ -57,6 +59,7 @@ TRAINING = {
     "mmdrfuse/student",
     "mmdrfuse/teacher",
     "mmdrfuse/distilled",
+    "mmdrfuse/ranks",
 }
 
 # Why a printed row and ours differ, for the report.

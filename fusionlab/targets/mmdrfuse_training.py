@@ -64,6 +64,11 @@ def distilled(row: str | None, profile: str, data: str, seed: int, run: Path) ->
     best mean rank there is shipped.
     """
     require(row, ("ours",), profile, STUDENT_RECIPE, data)
+    yield from scored("mmdrfuse/distilled", "ours", train_distilled(profile, seed, run), profile, seed)
+
+
+def train_distilled(profile: str, seed: int, run: Path) -> Fuser:
+    """Trains the student of one seed and reads it back from its half-precision file in the run."""
     recipe = STUDENT_RECIPE[profile]
     half = half_teacher()
     patches = roadscene_patches(recipe["pairs"], recipe["per_pair"], seed, half)
@@ -71,7 +76,7 @@ def distilled(row: str | None, profile: str, data: str, seed: int, run: Path) ->
     train(network, patches, STUDENT, times=recipe["times"], batch=25, rate=1e-2, seed=seed)
     file = run / "mmdrfuse_distilled.safetensors"
     save_half(network, file)
-    yield from scored("mmdrfuse/distilled", "ours", load("mmdrfuse-distilled", file), profile, seed)
+    return load("mmdrfuse-distilled", file)
 
 
 def half_teacher() -> Teacher:
