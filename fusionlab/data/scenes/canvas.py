@@ -165,6 +165,7 @@ class Canvas:
         new -= old
         new *= alpha
         new += old
-        layers[:, *region] = new
+        for layer, values in zip(layers, new):
+            layer[region] = values
         if owner or below.any():
             owners[region] = np.where(alpha >= 0.5, owner, below)
