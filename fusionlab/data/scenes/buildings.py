@@ -10,7 +10,19 @@ from fusionlab.data.scenes.canvas import Canvas
 from fusionlab.data.scenes.light import irradiance
 from fusionlab.data.scenes.plan import Building, Plan
 from fusionlab.data.scenes.street import building_shade
-from fusionlab.data.scenes.textures import Array, bricks, chance, floats, noise, overlap, ramp, rgb, stripes
+from fusionlab.data.scenes.textures import (
+    Array,
+    bricks,
+    chance,
+    floats,
+    noise,
+    overlap,
+    pixels,
+    put,
+    ramp,
+    rgb,
+    stripes,
+)
 from fusionlab.data.scenes.weather import Weather
 
 LIT = floats([[1.0, 0.74, 0.42], [1.0, 0.86, 0.62], [0.88, 0.95, 1.0], [1.0, 0.66, 0.34]]).T
@@ -130,7 +142,7 @@ def _view(canvas: Canvas, wall: Wall, part: slice, bottom: Array) -> View:
     foot = canvas.camera.horizon * canvas.rows + canvas.camera.height / z / canvas.pixel
     r0, r1 = int(max(0, top.min() - 2)), int(min(bottom.max(), foot.max() + 2))
     rows = np.arange(r0, max(r0, r1))[:, None] if len(u) > 1 else np.zeros((0, 1), np.int64)
-    row, column = np.nonzero((rows > top - 2) & (rows < np.minimum(foot, bottom) + 2))
+    _, row, column = pixels((rows > top - 2) & (rows < np.minimum(foot, bottom) + 2))
     return View(wall, slice(start, start + len(u)), u, z, row + r0, column)
 
 
@@ -243,12 +255,14 @@ def _facade(
     albedo = albedo * (1 - 0.10 * under * (1 + streak).clip(0, 2))
 
     heat = heat * (1 + 0.13 * band + 0.08 * cornice + 0.08 * surround - 0.06 * ledge)
-    at = np.flatnonzero(hole)
+    at = np.flatnonzero(hole > 0)
     panes = Panes(
         which[at], salt[at], u[at], y[at], fu[at], size[at], shift[at], bay[at], floor[at], across[at],
         above[at], middle[at], half[at], sill[at], lintel[at], hole[at], glass[at], warmth[at],
     )  # fmt: skip
-    albedo[:, at], glow[:, at], heat[at] = _panes(weather, walls, panes, albedo.take(at, axis=1), heat[at])
+    wall, shine, heat[at] = _panes(weather, walls, panes, albedo.take(at, axis=1), heat[at])
+    put(albedo, at, wall)
+    put(glow, at, shine)
     if shop.any():
         _shops(
             weather,
@@ -365,4 +379,6 @@ def _shops(
     heat += board * (weather.heat["wall"] * 0.97 - heat)
     shadow = overlap(y, 2.65, 2.85, fy)
     albedo *= 1 - 0.5 * shadow
-    all_albedo[:, at], all_glow[:, at], all_heat[at] = albedo, glow, heat
+    put(all_albedo, at, albedo)
+    put(all_glow, at, glow)
+    all_heat[at] = heat

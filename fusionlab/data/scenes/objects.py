@@ -6,7 +6,7 @@ import numpy as np
 
 from fusionlab.data.scenes.canvas import Sprite, unit, within
 from fusionlab.data.scenes.plan import Post, Tree
-from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, ramp, rgb
+from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, pixels, ramp, rgb
 
 # For each pixel about a tree, metres right of its foot (h, w) and up (h, w); metres a pixel.
 Place = tuple[Array, Array, float]
@@ -90,8 +90,7 @@ def _clumps(tree: Tree, x: Array, y: Array) -> tuple[Array, ...]:
     u, v = (x[0] - bx) / radius, (y[:, 0] - by) / radius
     square = (v * v)[..., None] + (u * u)[:, None]
     inside = 1 - np.sqrt(square.min(0))
-    row, column = np.nonzero((inside > -0.6) & (y > -0.02))
-    at = row * x.shape[1] + column
+    at, row, column = pixels((inside > -0.6) & (y > -0.02))
     front = square.reshape(len(blobs), -1).take(at, axis=1).argmin(0)
     lot = floats(np.arange(len(blobs)) * 37 % 17 / 17)[front]
     return at, x[0, column], y[row, 0], inside.take(at), u[front, column], v[front, row], lot
@@ -133,7 +132,7 @@ def _boughs(tree: Tree, x: Array, y: Array, pixel: float) -> tuple[Array, ...]:
     nearest = distance.argmin(0)
     at = np.arange(nearest.size)
     alpha = np.clip(0.5 - distance[nearest, at] / np.float32(pixel), 0, 1)
-    seen = np.flatnonzero(alpha)
+    seen = np.flatnonzero(alpha > 0)
     return number[seen], px[seen], py[seen], alpha[seen], np.clip(qx[nearest, at], -1, 1)[seen]
 
 

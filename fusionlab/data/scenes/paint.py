@@ -12,7 +12,7 @@ from fusionlab.data.scenes.light import Caster, Cover, irradiance
 from fusionlab.data.scenes.people import Limb
 from fusionlab.data.scenes.plan import Car, Person, Plan, Post, Tree
 from fusionlab.data.scenes.street import building_shade, paint_ground, paint_horizon, paint_sky
-from fusionlab.data.scenes.textures import Array, floats
+from fusionlab.data.scenes.textures import Array, floats, pixels
 from fusionlab.data.scenes.weather import Weather
 
 NEAREST = 1.5  # metres; what stands closer to the camera is left out
@@ -84,10 +84,9 @@ def _paint_sprite(
 ) -> None:  # fmt: skip
     """Lights a sprite standing at place (x, z) and lays it on the canvas; y is the height of its pixels."""
     x, z = place
-    row, column = np.nonzero(sprite.alpha > 0.003)
-    if not row.size:
+    at, row, column = pixels(sprite.alpha > 0.003)
+    if not at.size:
         return
-    at = row * y.shape[1] + column
     sunlit = _sunlit(plan, weather, x, 1.2, z)
     flat = sprite.flat()
     up = np.maximum(y[row, 0], 0.05)
@@ -95,8 +94,8 @@ def _paint_sprite(
     light *= flat.albedo.take(at, axis=1)
     if flat.glow is not None:
         light += flat.glow.take(at, axis=1)
-    pixels = (row + region[0].start, column + region[1].start)
-    canvas.paint(pixels, flat.alpha[at], light, flat.heat[at], z, owner)
+    where = (row + region[0].start, column + region[1].start)
+    canvas.paint(where, flat.alpha[at], light, flat.heat[at], z, owner)
 
 
 def _tree_painters(canvas: Canvas, plan: Plan, weather: Weather) -> list[tuple[float, Painter]]:
@@ -108,12 +107,12 @@ def _tree_painters(canvas: Canvas, plan: Plan, weather: Weather) -> list[tuple[f
             region = canvas.window(tree.x - wide, tree.x + wide, 0.0, tree.height * 1.15, tree.z)
             if region is not None:
                 seen.append((tree, region))
-    places = [(*canvas.plane(region, tree.x, tree.z), tree.z * canvas.pixel) for tree, region in seen]
+    spots = [(*canvas.plane(region, tree.x, tree.z), tree.z * canvas.pixel) for tree, region in seen]
     heat = weather.heat
-    sprites = objects.draw_trees([tree for tree, _ in seen], places, heat["leaf"], heat["wood"])
+    sprites = objects.draw_trees([tree for tree, _ in seen], spots, heat["leaf"], heat["wood"])
     return [
         (tree.z, partial(_paint_sprite, sprite, region, (tree.x, tree.z), y))
-        for sprite, (tree, region), (_, y, _) in zip(sprites, seen, places)
+        for sprite, (tree, region), (_, y, _) in zip(sprites, seen, spots)
     ]
 
 
