@@ -50,7 +50,7 @@ def find_walls(canvas: Canvas, plan: Plan) -> list[Wall]:
     """All walls in the view, near to far."""
     street = plan.street
     sin, cos = math.sin(street.yaw), math.cos(street.yaw)
-    walls = []
+    sides = []
     for block in plan.buildings:
         side = 1.0 if block.w > 0 else -1.0
         back = block.w + block.depth
@@ -60,10 +60,8 @@ def find_walls(canvas: Canvas, plan: Plan) -> list[Wall]:
         if block.s1 < 0:
             ends.append(((block.s1, block.w), (block.s1, back), (sin, cos), False))
         for a, b, normal, front in ends:
-            wall = _seen(canvas, block, street.to_camera(*a), street.to_camera(*b), normal, front)
-            if wall is not None:
-                walls.append(wall)
-    return sorted(walls, key=lambda wall: float(wall.z.mean()))
+            sides.append(Side(block, front, normal, street.to_camera(*a), street.to_camera(*b)))
+    return sorted(_seen(canvas, sides), key=lambda wall: float(wall.z.mean()))
 
 
 def feet(canvas: Canvas, walls: list[Wall]) -> Array:
@@ -90,28 +88,48 @@ def paint_walls(canvas: Canvas, plan: Plan, weather: Weather, walls: list[Wall])
     _paint_walls(canvas, plan, weather, [view for view in views if view.row.size])
 
 
-def _seen(
-    canvas: Canvas,
-    block: Building,
-    a: tuple[float, float],
-    b: tuple[float, float],
-    normal: tuple[float, float],
-    front: bool,
-) -> Wall | None:
-    """The wall over the ground line from a to b (x, z), met by the rays of each column; None if unseen."""
-    length = math.hypot(b[0] - a[0], b[1] - a[1])
-    ex, ez = (b[0] - a[0]) / length, (b[1] - a[1]) / length
-    steep = canvas.dx * np.float32(ez) - np.float32(ex)
-    u = (a[0] - canvas.dx * a[1]) / np.where(np.abs(steep) < 1e-6, np.float32(1e-6), steep)
-    z = a[1] + ez * u
-    seen = np.flatnonzero((z > 0.5) & (z < 300) & (u > -0.5) & (u < length + 0.5))
-    if seen.size < 2:
-        return None
-    columns = slice(int(seen[0]), int(seen[-1]) + 1)
-    u, z = u[columns], np.maximum(z[columns], 0.5)
-    top = canvas.camera.horizon * canvas.rows - (block.height - canvas.camera.height) / z / canvas.pixel
+@dataclass(frozen=True)
+class Side:
+    """A side of a building, seen or not, over the ground line from a to b (x, z)."""
+
+    block: Building
+    front: bool
+    normal: tuple[float, float]  # outward, (x, z)
+    a: tuple[float, float]
+    b: tuple[float, float]
+
+
+def _seen(canvas: Canvas, sides: list[Side]) -> list[Wall]:
+    """The walls of all sides that the rays of two columns or more meet."""
+    if not sides:
+        return []
+    lengths = [math.hypot(side.b[0] - side.a[0], side.b[1] - side.a[1]) for side in sides]
+    along = [
+        ((side.b[0] - side.a[0]) / length, (side.b[1] - side.a[1]) / length)
+        for side, length in zip(sides, lengths)
+    ]
+    ex, ez = floats(along).T[..., None]
+    ax, az = floats([side.a for side in sides]).T[..., None]
+    steep = canvas.dx * ez - ex
+    u = (ax - canvas.dx * az) / np.where(np.abs(steep) < 1e-6, np.float32(1e-6), steep)
+    z = az + ez * u
+    beyond = floats([length + 0.5 for length in lengths])[:, None]
+    seen = (z > 0.5) & (z < 300) & (u > -0.5) & (u < beyond)
+    walls = []
+    for k in np.flatnonzero(seen.sum(1) > 1).tolist():
+        met = np.flatnonzero(seen[k])
+        columns = slice(int(met[0]), int(met[-1]) + 1)
+        walls.append(_wall(canvas, sides[k], lengths[k], columns, u[k, columns], z[k, columns]))
+    return walls
+
+
+def _wall(canvas: Canvas, side: Side, length: float, columns: slice, u: Array, z: Array) -> Wall:
+    z = np.maximum(z, 0.5)
+    block, horizon = side.block, canvas.camera.horizon * canvas.rows
+    top = horizon - (block.height - canvas.camera.height) / z / canvas.pixel
     edge = _step(u)
-    return Wall(block, front, normal, length, columns, u, z, top, (u > edge) & (u < length - edge))
+    solid = (u > edge) & (u < length - edge)
+    return Wall(block, side.front, side.normal, length, columns, u, z, top, solid)
 
 
 def _step(u: Array) -> Array:

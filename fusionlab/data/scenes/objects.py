@@ -88,10 +88,10 @@ def _clumps(tree: Tree, x: Array, y: Array) -> tuple[Array, ...]:
     blobs = _blobs(tree)
     bx, by, radius = blobs.T[..., None]
     u, v = (x[0] - bx) / radius, (y[:, 0] - by) / radius
-    square = (v * v)[..., None] + (u * u)[:, None]
-    inside = 1 - np.sqrt(square.min(0))
+    across, up = u * u, v * v
+    inside = 1 - np.sqrt((up[..., None] + across[:, None]).min(0))
     at, row, column = pixels((inside > -0.6) & (y > -0.02))
-    front = square.reshape(len(blobs), -1).take(at, axis=1).argmin(0)
+    front = (up.T.copy().take(row, axis=0) + across.T.copy().take(column, axis=0)).argmin(1)
     lot = floats(np.arange(len(blobs)) * 37 % 17 / 17)[front]
     return at, x[0, column], y[row, 0], inside.take(at), u[front, column], v[front, row], lot
 
