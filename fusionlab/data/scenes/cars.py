@@ -153,10 +153,11 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
         up = piece[:, 1:2] * dy / away[:, None]
         enter, leave = np.full(best.shape, 1e6, np.float32), np.full(best.shape, 1e-6, np.float32)
         face = np.zeros(best.shape, np.int32)
+        s, closer = np.empty_like(enter), np.empty(best.shape, bool)
         for number in range(len(piece)):
-            s = up[number][:, None] + along[number]
+            np.add(up[number][:, None], along[number], out=s)
             if away[number] < 0:  # the camera is outside this plane: rays can only enter through it
-                np.copyto(face, number, where=s < enter)
+                np.copyto(face, number, where=np.less(s, enter, out=closer))
                 np.minimum(enter, s, out=enter)
             else:
                 np.maximum(leave, s, out=leave)

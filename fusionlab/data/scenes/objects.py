@@ -26,6 +26,12 @@ def _blobs(tree: Tree) -> Array:
     return np.stack([x, y, radius], -1)[order].astype(np.float32)
 
 
+def crown_edge(tree: Tree) -> tuple[float, float]:
+    """Metres to either side and up that no part of a tree passes, from the ranges in _blobs and of noise."""
+    ragged = 0.05 + 0.54 * tree.crown
+    return 1.18 * tree.crown + ragged, 0.9 * tree.height + 0.53 * tree.crown + ragged
+
+
 def crown_cover(tree: Tree, x: Array, y: Array, soft: Array | float) -> Array:
     """Share of light a tree holds back at (x, y) metres on its plane, for shadows."""
     ragged = 0.30 * noise("leaf", x, y, 0.10, soft, tree.salt % 907) * tree.crown * 0.4
@@ -89,11 +95,21 @@ def _clumps(tree: Tree, x: Array, y: Array) -> tuple[Array, ...]:
     bx, by, radius = blobs.T[..., None]
     u, v = (x[0] - bx) / radius, (y[:, 0] - by) / radius
     across, up = u * u, v * v
-    inside = 1 - np.sqrt((up[..., None] + across[:, None]).min(0))
-    at, row, column = pixels((inside > -0.6) & (y > -0.02))
+    # Farther than 1.6 radii from all clumps there is nothing: such rows and columns are left out.
+    rows, columns = (_span(square.min(0) < 2.6) for square in (up, across))
+    inside = 1 - np.sqrt((up[:, rows, None] + across[:, None, columns]).min(0))
+    near, row, column = pixels((inside > -0.6) & (y[rows, :1] > -0.02))
+    row, column = row + rows.start, column + columns.start
+    at = row * x.shape[1] + column
     front = (up.T.copy().take(row, axis=0) + across.T.copy().take(column, axis=0)).argmin(1)
     lot = floats(np.arange(len(blobs)) * 37 % 17 / 17)[front]
-    return at, x[0, column], y[row, 0], inside.take(at), u[front, column], v[front, row], lot
+    return at, x[0, column], y[row, 0], inside.take(near), u[front, column], v[front, row], lot
+
+
+def _span(wanted: Array) -> slice:
+    """From the first to the last place that is wanted."""
+    at = np.flatnonzero(wanted)
+    return slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, 0)
 
 
 def _trunks(sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array, heat: float) -> None:

@@ -48,17 +48,19 @@ def _casters(plan: Plan, figures: list[tuple[Person, list[Limb]]]) -> tuple[list
     casters, contact = [], []
     for tree in plan.trees:
         cover = partial(objects.crown_cover, tree)
-        casters.append(Caster(tree.x, tree.z, 1.3 * tree.crown, tree.height, cover))
+        edge = objects.crown_edge(tree)
+        casters.append(Caster(tree.x, tree.z, 1.3 * tree.crown, tree.height, cover, edge))
         spot = _spot(0.9, 0.55) if tree.bush else _spot(0.35, 0.55)
         contact.append(Caster(tree.x, tree.z, 1.6 if tree.bush else 0.8, 0, spot))
     for person, limbs in figures:
         cover = partial(people.silhouette, limbs, person.height, person.build)
-        casters.append(Caster(person.x, person.z, 0.6, person.height, cover))
+        edge = (people.reach(person, limbs), 1.06 * person.height)
+        casters.append(Caster(person.x, person.z, 0.6, person.height, cover, edge))
         contact.append(Caster(person.x, person.z, 0.8, 0, _spot(0.26, 0.62)))
     for car in plan.cars:
         contact.append(Caster(car.x, car.z, 3.4, 0, partial(cars.under_car, car)))
         shade = partial(cars.shade_box, car)
-        casters.append(Caster(car.x, car.z, 2.4, 1.6, _spot(1, 1), shade))
+        casters.append(Caster(car.x, car.z, 2.4, 1.6, _spot(1, 1), solid=shade))
     return casters, contact
 
 
