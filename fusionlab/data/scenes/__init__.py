@@ -5,6 +5,7 @@ painted far to near in linear radiance with a depth map (paint, on a canvas); tw
 (air, cameras). What a reader may change is in settings, what is known of the result in truth.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -136,7 +137,7 @@ def _render(seed: int, height: int, width: int, condition: str, name: str, setti
 
     visible = rgb_to_ycbcr(_tensor(photograph(air, weather, rng)[:, *inner]))
     warmth = blur(canvas.heat, LENS_IR * canvas.rows)
-    still, clear_ir = thermograph(air_ir, warmth, rng, settings.gain, settings.polarity)
+    still, picture = thermograph(air_ir, rng, settings.gain, settings.polarity)
     moved = displaced(still, settings.shift, order=1, mode="nearest") if margin else still
 
     owner = canvas.owner[inner]
@@ -144,7 +145,6 @@ def _render(seed: int, height: int, width: int, condition: str, name: str, setti
     boxes, names = _boxes(owner, plan)
     warmer = warmth[inner] > 0.12 + weather.heat["road"]
     truth = Truth(
-        ir=_tensor(clear_ir[inner][None]),
         labels=torch.from_numpy(labels),
         boxes=boxes,
         saliency=torch.from_numpy((labels == PERSON) | ((labels == CAR) & warmer)),
@@ -153,14 +153,20 @@ def _render(seed: int, height: int, width: int, condition: str, name: str, setti
         owner=torch.from_numpy(owner.copy()),
         shift=settings.shift,
         seen=(visible[:, :1], _tensor(still[inner][None])),
-        take_vi=partial(_clear_picture, canvas.radiance, weather, inner),
+        take_vi=partial(_clear_vi, canvas.radiance, weather, inner),
+        take_ir=partial(_clear_ir, warmth[inner], picture),
     )
     return Pair(name, _tensor(moved[inner][None]), visible[:, :1], visible[:, 1:], truth)
 
 
-def _clear_picture(radiance: Array, weather: Weather, inner: tuple[slice, slice]) -> Tensor:
+def _clear_vi(radiance: Array, weather: Weather, inner: tuple[slice, slice]) -> Tensor:
     """Luminance (1, 1, H, W) of the part `inner` of the picture without air, glare and noise."""
     return luminance(_tensor(photograph(radiance, weather, None)[:, *inner]))
+
+
+def _clear_ir(warmth: Array, picture: Callable[[Array], Array]) -> Tensor:
+    """Picture (1, 1, H, W) of the warmth that the lens passes, without air and noise."""
+    return _tensor(picture(warmth)[None])
 
 
 def _tensor(image: Array) -> Tensor:

@@ -3,7 +3,8 @@
 Visible pictures are handled as planes (3, H, W). Widths of blur are shares of the picture's height.
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 
 import numpy as np
 
@@ -142,9 +143,9 @@ def blur(image: Array, sigma: float) -> Array:
 
 
 def thermograph(
-    heat: Array, truth: Array, rng: np.random.Generator, gain: str, polarity: str
-) -> tuple[Array, Array]:
-    """Infrared picture (H, W) of `heat`, and of `truth` that the lens blurred, in [0, 1], in steps of 1/255.
+    heat: Array, rng: np.random.Generator, gain: str, polarity: str
+) -> tuple[Array, Callable[[Array], Array]]:
+    """Infrared picture (H, W) of `heat` in [0, 1], in steps of 1/255, and what makes it of a radiance.
 
     Optics resolve less than those of the visible camera. Noise differs from picture to picture, and each
     column has an offset of its own. The truth has neither, and goes through the same gain control.
@@ -153,13 +154,13 @@ def thermograph(
     image = blur(heat, LENS_IR * rows)
     image = image + np.float32(0.007) * rng.standard_normal(image.shape, dtype=np.float32)
     image += np.float32(0.0035) * rng.standard_normal((1, columns), dtype=np.float32)
-    levels, values = gain_control(image, gain)
+    picture = partial(_infrared_picture, *gain_control(image, gain), polarity)
+    return picture(image), picture
 
-    def picture(radiance: Array) -> Array:
-        grey = np.interp(radiance, levels, values).astype(np.float32)
-        return eight_bits(1 - grey if polarity == "black-hot" else grey)
 
-    return picture(image), picture(truth)
+def _infrared_picture(levels: Array, values: Array, polarity: str, radiance: Array) -> Array:
+    grey = np.interp(radiance, levels, values).astype(np.float32)
+    return eight_bits(1 - grey if polarity == "black-hot" else grey)
 
 
 def gain_control(image: Array, kind: str) -> tuple[Array, Array]:

@@ -31,17 +31,15 @@ class Box(NamedTuple):
 class Truth:
     """What is known of a scene, all in the frame of the visible picture.
 
-    ir: (1, 1, H, W) in [0, 1] without noise, smoke and displacement; `vi` is its visible counterpart.
     labels: (H, W) int64, the keys of LABELS. boxes: visible extents of cars and people.
     names: what Settings.temperatures calls the object of each box. depth: (H, W) float32 metres, sky 1500.
     saliency: (H, W) bool, warm targets (people, and the parts of cars that are clearly warmer than the road).
     owner: (H, W) int32, one number for each object, 0 elsewhere.
     shift: rows and columns by which the infrared picture (not truth.ir) is displaced down and right.
     seen: the visible and the infrared picture (1, 1, H, W) as taken, before the displacement.
-    take_vi: takes `vi`, when it is first asked for.
+    take_vi, take_ir: take the pictures `vi` and `ir`, when they are first asked for.
     """
 
-    ir: Tensor
     labels: Tensor
     boxes: tuple[Box, ...]
     saliency: Tensor
@@ -51,11 +49,17 @@ class Truth:
     shift: tuple[float, float]
     seen: tuple[Tensor, Tensor] = field(repr=False)
     take_vi: Callable[[], Tensor] = field(repr=False)
+    take_ir: Callable[[], Tensor] = field(repr=False)
 
     @cached_property
     def vi(self) -> Tensor:
         """(1, 1, H, W): luminance in [0, 1] without noise, fog, smoke and glare."""
         return self.take_vi()
+
+    @cached_property
+    def ir(self) -> Tensor:
+        """(1, 1, H, W): infrared in [0, 1] without noise, fog, smoke and displacement."""
+        return self.take_ir()
 
     @cached_property
     def both(self) -> Tensor:
