@@ -74,7 +74,7 @@ def _crowns(sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array,
     alpha = np.clip(ragged * size / of([max(0.10, 1.2 * spot[2]) for spot in places]), 0, 1)
     alpha *= np.clip(1.35 + 0.55 * leaf + 2.2 * ragged, 0, 1)
     seen = np.flatnonzero(alpha > 0)
-    kept = (at, alpha, which, y, px, py, each, leaf, clump)
+    kept: tuple[Array, ...] = (at, alpha, which, y, px, py, each, leaf, clump)
     at, alpha, which, y, px, py, each, leaf, clump = (values.take(seen) for values in kept)
     deep = np.sqrt(np.maximum(1 - px * px - py * py, 0.08))
     normal = unit(px + 0.35 * clump, py + 0.35 + 0.35 * leaf, -deep)

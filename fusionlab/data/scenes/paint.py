@@ -6,13 +6,14 @@ from functools import partial
 import numpy as np
 
 from fusionlab.data.scenes import cars, objects, people
-from fusionlab.data.scenes.buildings import feet, find_walls, paint_walls
+from fusionlab.data.scenes.buildings import paint_walls
 from fusionlab.data.scenes.canvas import Canvas, Sprite
 from fusionlab.data.scenes.light import Caster, Cover, irradiance
 from fusionlab.data.scenes.people import Limb
 from fusionlab.data.scenes.plan import Car, Person, Plan, Post, Tree
 from fusionlab.data.scenes.street import building_shade, paint_ground, paint_horizon, paint_sky
 from fusionlab.data.scenes.textures import Array, floats, pixels
+from fusionlab.data.scenes.walls import feet, find_walls
 from fusionlab.data.scenes.weather import Weather
 
 NEAREST = 1.5  # metres; what stands closer to the camera is left out

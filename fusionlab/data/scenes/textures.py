@@ -55,7 +55,7 @@ def pixels(mask: Array) -> tuple[Array, Array, Array]:
     return at, row, at - row * mask.shape[1]
 
 
-def put(planes: Array, at: Array, values: Array) -> None:
+def put(planes: Array, at: Any, values: Array) -> None:
     """planes[:, at] = values, one plane at a time, which takes numpy half as long."""
     for plane, value in zip(planes, values):
         plane[at] = value
@@ -80,10 +80,10 @@ def noise(
     level = np.minimum(np.maximum(level, 0), LEVELS - 1)
     scale = ((127 - level) << 23).view(np.float32)  # 1 / 2^level
     column, row = u * np.float32(1 / texel), v * np.float32(1 / texel)
-    for place, moved in ((column, np.float32(1) * shift), (row, np.float32(1.7) * shift)):
-        place += moved
-        place *= scale
-        place -= np.float32(0.5)
+    for texels, moved in ((column, np.float32(1) * shift), (row, np.float32(1.7) * shift)):
+        texels += moved
+        texels *= scale
+        texels -= np.float32(0.5)
     left, top = np.floor(column), np.floor(row)
     column -= left
     row -= top
