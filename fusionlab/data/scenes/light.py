@@ -81,7 +81,8 @@ def lamp_light(
     """Share of a lamp's colour that arrives at points with a normal (3, n); None is level ground."""
     lx, ly, lz = lamp.position
     vx, vy, vz = lx - x, ly - y, lz - z
-    square = vx * vx + vy * vy + vz * vz + 0.05
+    square = np.asarray(vx * vx + vy * vy + vz * vz)
+    square += 0.05
     inverse = 1 / np.sqrt(square)
     down = vy * inverse
     if normal is None:

@@ -139,13 +139,13 @@ class Plan:
     cones: tuple[tuple[float, float], ...]
     salt: int
 
-    @property
+    @cached_property
     def owners(self) -> tuple[str, ...]:
         """Names of what owns pixels, in the order of the numbers in Canvas.owner, which start at 1."""
         kinds = (("car", self.cars), ("person", self.people), ("cone", self.cones))
         return tuple(f"{kind} {k}" for kind, things in kinds for k in range(len(things)))
 
-    @property
+    @cached_property
     def classes(self) -> np.ndarray:
         """Class number by owner's number, 0 for what has no owner."""
         counts = (1, len(self.cars), len(self.people), len(self.cones))
