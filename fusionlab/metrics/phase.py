@@ -98,7 +98,7 @@ def _parts(
 
 
 def _oriented_energy(spectrum: Tensor, even: Tensor, odd: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
-    """Energy in phase along one orientation, weighted and without noise, and the sum of amplitudes, (H, W)."""
+    """Energy in phase along one orientation, weighted, less noise, and the sum of amplitudes: (H, W) each."""
     real, imaginary = _responses(spectrum, even, size), _responses(-1j * spectrum, odd, size)
     amplitudes = [(e * e).addcmul_(o, o).sqrt_() for e, o in zip(real, imaginary, strict=True)]
     total, widest = sum(amplitudes[1:], amplitudes[0]), amplitudes[0]
