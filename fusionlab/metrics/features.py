@@ -8,6 +8,7 @@ the authors' code.
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from scipy.fft import dctn
 from torch import Tensor
@@ -147,4 +148,12 @@ def _variance(p: Tensor) -> Tensor:
 
 def _entropy(p: Tensor) -> Tensor:
     """-sum p log|p| over the first axis; 0 where p is 0."""
-    return -p.abs().clamp_(min=TINY).log_().mul_(p).sum(0)  # in place: half the time of 81 rows is memory
+    return -_log_(p.abs().clamp_(min=TINY)).mul_(p).sum(0)  # in place: half the time of 81 rows is memory
+
+
+def _log_(x: Tensor) -> Tensor:
+    """`x.log_()`; NumPy's takes a quarter of the time where it will do."""
+    if x.device.type != "cpu" or x.requires_grad:
+        return x.log_()
+    np.log(x.numpy(), out=x.numpy())
+    return x
