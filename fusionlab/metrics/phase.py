@@ -7,6 +7,7 @@ zhengliu6699/imageFusionMetrics, myphasecong3.m: they are what published values 
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -33,13 +34,17 @@ def phase_quality(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     Source: J. Zhao, R. Laganiere, Z. Liu, "Performance assessment of combinative pixel-level image fusion
     based on an absolute feature measurement", 2007.
     """
-    maps = [list(x.split((len(ir), len(vi), len(fused)))) for x in phase_maps(torch.cat((ir, vi, fused)))]
-    congruency = torch.stack(maps[0][:2])
-    by_ir = congruency[0] > congruency[1]
-    inside = torch.cat((congruency, congruency.amax(0, keepdim=True))) > THRESHOLD
+    sources = [maps.unflatten(0, (2, -1)) for maps in phase_maps(torch.cat((ir, vi)))]
+    return torch.cat([_quality(sources, image, k) for k, image in enumerate(fused.split(1))])
+
+
+def _quality(sources: Sequence[Tensor], fused: Tensor, k: int) -> Tensor:
+    """QP, (1,), of the k-th fused image; sources: three maps, (2, 1 or B, 1, H, W)."""
+    maps = [both[:, min(k, both.shape[1] - 1)][:, None] for both in sources]
+    by_ir = maps[0][0] > maps[0][1]
+    inside = torch.cat((maps[0], maps[0].amax(0, keepdim=True))) > THRESHOLD
     product = torch.ones((), dtype=fused.dtype, device=fused.device)
-    for *both, target in maps:
-        source = torch.stack(both)
+    for source, target in zip(maps, phase_maps(fused), strict=True):
         stronger = torch.where(by_ir, source[0], source[1])
         candidates = torch.cat((source, stronger[None]))
         agreement = torch.where(inside, _agreement(inside * candidates, target), 0.0)
