@@ -24,7 +24,7 @@ from fusionlab.data.scenes.plan import CAR, CONE, PERSON, Plan, draw_plan
 from fusionlab.data.scenes.settings import CASES, GAINS, PLAIN, POLARITIES, Settings
 from fusionlab.data.scenes.textures import Array
 from fusionlab.data.scenes.truth import Box, Truth
-from fusionlab.data.scenes.weather import CONDITIONS, draw_weather, hour_condition
+from fusionlab.data.scenes.weather import CONDITIONS, Weather, draw_weather, hour_condition
 from fusionlab.errors import UserError
 
 __all__ = [
@@ -135,7 +135,6 @@ def _render(seed: int, height: int, width: int, condition: str, name: str, setti
     inner = (slice(margin, margin + height), slice(margin, margin + width))
 
     visible = rgb_to_ycbcr(_tensor(photograph(air, weather, rng)[:, *inner]))
-    clear = luminance(_tensor(photograph(canvas.radiance, weather, None)[:, *inner]))
     warmth = blur(canvas.heat, LENS_IR * canvas.rows)
     still, clear_ir = thermograph(air_ir, warmth, rng, settings.gain, settings.polarity)
     moved = displaced(still, settings.shift, order=1, mode="nearest") if margin else still
@@ -145,7 +144,6 @@ def _render(seed: int, height: int, width: int, condition: str, name: str, setti
     boxes, names = _boxes(owner, plan)
     warmer = warmth[inner] > 0.12 + weather.heat["road"]
     truth = Truth(
-        vi=clear,
         ir=_tensor(clear_ir[inner][None]),
         labels=torch.from_numpy(labels),
         boxes=boxes,
@@ -155,8 +153,14 @@ def _render(seed: int, height: int, width: int, condition: str, name: str, setti
         owner=torch.from_numpy(owner.copy()),
         shift=settings.shift,
         seen=(visible[:, :1], _tensor(still[inner][None])),
+        take_vi=partial(_clear_picture, canvas.radiance, weather, inner),
     )
     return Pair(name, _tensor(moved[inner][None]), visible[:, :1], visible[:, 1:], truth)
+
+
+def _clear_picture(radiance: Array, weather: Weather, inner: tuple[slice, slice]) -> Tensor:
+    """Luminance (1, 1, H, W) of the part `inner` of the picture without air, glare and noise."""
+    return luminance(_tensor(photograph(radiance, weather, None)[:, *inner]))
 
 
 def _tensor(image: Array) -> Tensor:

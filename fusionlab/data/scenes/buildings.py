@@ -10,7 +10,19 @@ from fusionlab.data.scenes.canvas import Canvas
 from fusionlab.data.scenes.light import irradiance
 from fusionlab.data.scenes.plan import Building, Plan
 from fusionlab.data.scenes.street import building_shade
-from fusionlab.data.scenes.textures import Array, bricks, chance, floats, noise, overlap, ramp, rgb, stripes
+from fusionlab.data.scenes.textures import (
+    Array,
+    bricks,
+    chance,
+    floats,
+    noise,
+    overlap,
+    pixels,
+    put,
+    ramp,
+    rgb,
+    stripes,
+)
 from fusionlab.data.scenes.weather import Weather
 
 LIT = floats([[1.0, 0.74, 0.42], [1.0, 0.86, 0.62], [0.88, 0.95, 1.0], [1.0, 0.66, 0.34]]).T
@@ -38,7 +50,7 @@ def find_walls(canvas: Canvas, plan: Plan) -> list[Wall]:
     """All walls in the view, near to far."""
     street = plan.street
     sin, cos = math.sin(street.yaw), math.cos(street.yaw)
-    walls = []
+    sides = []
     for block in plan.buildings:
         side = 1.0 if block.w > 0 else -1.0
         back = block.w + block.depth
@@ -48,10 +60,8 @@ def find_walls(canvas: Canvas, plan: Plan) -> list[Wall]:
         if block.s1 < 0:
             ends.append(((block.s1, block.w), (block.s1, back), (sin, cos), False))
         for a, b, normal, front in ends:
-            wall = _seen(canvas, block, street.to_camera(*a), street.to_camera(*b), normal, front)
-            if wall is not None:
-                walls.append(wall)
-    return sorted(walls, key=lambda wall: float(wall.z.mean()))
+            sides.append(Side(block, front, normal, street.to_camera(*a), street.to_camera(*b)))
+    return sorted(_seen(canvas, sides), key=lambda wall: float(wall.z.mean()))
 
 
 def feet(canvas: Canvas, walls: list[Wall]) -> Array:
@@ -78,28 +88,48 @@ def paint_walls(canvas: Canvas, plan: Plan, weather: Weather, walls: list[Wall])
     _paint_walls(canvas, plan, weather, [view for view in views if view.row.size])
 
 
-def _seen(
-    canvas: Canvas,
-    block: Building,
-    a: tuple[float, float],
-    b: tuple[float, float],
-    normal: tuple[float, float],
-    front: bool,
-) -> Wall | None:
-    """The wall over the ground line from a to b (x, z), met by the rays of each column; None if unseen."""
-    length = math.hypot(b[0] - a[0], b[1] - a[1])
-    ex, ez = (b[0] - a[0]) / length, (b[1] - a[1]) / length
-    steep = canvas.dx * np.float32(ez) - np.float32(ex)
-    u = (a[0] - canvas.dx * a[1]) / np.where(np.abs(steep) < 1e-6, np.float32(1e-6), steep)
-    z = a[1] + ez * u
-    seen = np.flatnonzero((z > 0.5) & (z < 300) & (u > -0.5) & (u < length + 0.5))
-    if seen.size < 2:
-        return None
-    columns = slice(int(seen[0]), int(seen[-1]) + 1)
-    u, z = u[columns], np.maximum(z[columns], 0.5)
-    top = canvas.camera.horizon * canvas.rows - (block.height - canvas.camera.height) / z / canvas.pixel
+@dataclass(frozen=True)
+class Side:
+    """A side of a building, seen or not, over the ground line from a to b (x, z)."""
+
+    block: Building
+    front: bool
+    normal: tuple[float, float]  # outward, (x, z)
+    a: tuple[float, float]
+    b: tuple[float, float]
+
+
+def _seen(canvas: Canvas, sides: list[Side]) -> list[Wall]:
+    """The walls of all sides that the rays of two columns or more meet."""
+    if not sides:
+        return []
+    lengths = [math.hypot(side.b[0] - side.a[0], side.b[1] - side.a[1]) for side in sides]
+    along = [
+        ((side.b[0] - side.a[0]) / length, (side.b[1] - side.a[1]) / length)
+        for side, length in zip(sides, lengths)
+    ]
+    ex, ez = floats(along).T[..., None]
+    ax, az = floats([side.a for side in sides]).T[..., None]
+    steep = canvas.dx * ez - ex
+    u = (ax - canvas.dx * az) / np.where(np.abs(steep) < 1e-6, np.float32(1e-6), steep)
+    z = az + ez * u
+    beyond = floats([length + 0.5 for length in lengths])[:, None]
+    seen = (z > 0.5) & (z < 300) & (u > -0.5) & (u < beyond)
+    walls = []
+    for k in np.flatnonzero(seen.sum(1) > 1).tolist():
+        met = np.flatnonzero(seen[k])
+        columns = slice(int(met[0]), int(met[-1]) + 1)
+        walls.append(_wall(canvas, sides[k], lengths[k], columns, u[k, columns], z[k, columns]))
+    return walls
+
+
+def _wall(canvas: Canvas, side: Side, length: float, columns: slice, u: Array, z: Array) -> Wall:
+    z = np.maximum(z, 0.5)
+    block, horizon = side.block, canvas.camera.horizon * canvas.rows
+    top = horizon - (block.height - canvas.camera.height) / z / canvas.pixel
     edge = _step(u)
-    return Wall(block, front, normal, length, columns, u, z, top, (u > edge) & (u < length - edge))
+    solid = (u > edge) & (u < length - edge)
+    return Wall(block, side.front, side.normal, length, columns, u, z, top, solid)
 
 
 def _step(u: Array) -> Array:
@@ -130,7 +160,7 @@ def _view(canvas: Canvas, wall: Wall, part: slice, bottom: Array) -> View:
     foot = canvas.camera.horizon * canvas.rows + canvas.camera.height / z / canvas.pixel
     r0, r1 = int(max(0, top.min() - 2)), int(min(bottom.max(), foot.max() + 2))
     rows = np.arange(r0, max(r0, r1))[:, None] if len(u) > 1 else np.zeros((0, 1), np.int64)
-    row, column = np.nonzero((rows > top - 2) & (rows < np.minimum(foot, bottom) + 2))
+    _, row, column = pixels((rows > top - 2) & (rows < np.minimum(foot, bottom) + 2))
     return View(wall, slice(start, start + len(u)), u, z, row + r0, column)
 
 
@@ -243,12 +273,14 @@ def _facade(
     albedo = albedo * (1 - 0.10 * under * (1 + streak).clip(0, 2))
 
     heat = heat * (1 + 0.13 * band + 0.08 * cornice + 0.08 * surround - 0.06 * ledge)
-    at = np.flatnonzero(hole)
+    at = np.flatnonzero(hole > 0)
     panes = Panes(
         which[at], salt[at], u[at], y[at], fu[at], size[at], shift[at], bay[at], floor[at], across[at],
         above[at], middle[at], half[at], sill[at], lintel[at], hole[at], glass[at], warmth[at],
     )  # fmt: skip
-    albedo[:, at], glow[:, at], heat[at] = _panes(weather, walls, panes, albedo.take(at, axis=1), heat[at])
+    wall, shine, heat[at] = _panes(weather, walls, panes, albedo.take(at, axis=1), heat[at])
+    put(albedo, at, wall)
+    put(glow, at, shine)
     if shop.any():
         _shops(
             weather,
@@ -365,4 +397,6 @@ def _shops(
     heat += board * (weather.heat["wall"] * 0.97 - heat)
     shadow = overlap(y, 2.65, 2.85, fy)
     albedo *= 1 - 0.5 * shadow
-    all_albedo[:, at], all_glow[:, at], all_heat[at] = albedo, glow, heat
+    put(all_albedo, at, albedo)
+    put(all_glow, at, glow)
+    all_heat[at] = heat

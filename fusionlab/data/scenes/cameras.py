@@ -126,11 +126,9 @@ def blur(image: Array, sigma: float) -> Array:
     taps = (taps / (2 * taps.sum() - 1)).astype(np.float32)
     for axis in (-1, -2):
         length = image.shape[axis]
-        mirror = np.arange(-reach, length + reach)
-        mirror = np.where(
-            mirror < 0, -mirror - 1, np.where(mirror >= length, 2 * length - 1 - mirror, mirror)
-        )
-        wide = np.take(image, np.clip(mirror, 0, length - 1), axis)
+        rim = np.minimum(np.arange(reach), length - 1)
+        before, after = image.take(rim[::-1], axis), image.take(length - 1 - rim, axis)
+        wide = np.concatenate((before, image, after), axis)
 
         def part(first: int, wide: Array = wide, axis: int = axis, length: int = length) -> Array:
             return wide[..., first : first + length] if axis == -1 else wide[..., first : first + length, :]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusionlab.data.scenes.textures import Array, floats
+from fusionlab.data.scenes.textures import Array, floats, put
 
 FAR = 1500.0  # metres; what is farther, such as the sky, is taken to be there
 
@@ -83,7 +83,8 @@ class Sprite:
         )
         part.add(alpha, albedo, heat, normal)
         self.alpha[at], self.heat[at] = part.alpha, part.heat
-        self.albedo[:, at], self.normal[:, at] = part.albedo, part.normal
+        put(self.albedo, at, part.albedo)
+        put(self.normal, at, part.normal)
 
 
 def unit(x: Array, y: Array, z: Array) -> Array:
@@ -165,6 +166,6 @@ class Canvas:
         new -= old
         new *= alpha
         new += old
-        layers[:, *region] = new
+        put(layers, region, new)
         if owner or below.any():
             owners[region] = np.where(alpha >= 0.5, owner, below)

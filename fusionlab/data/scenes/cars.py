@@ -8,7 +8,7 @@ import numpy as np
 
 from fusionlab.data.scenes.canvas import Camera, Canvas
 from fusionlab.data.scenes.plan import Car
-from fusionlab.data.scenes.textures import Array, floats, noise, ramp, rgb
+from fusionlab.data.scenes.textures import Array, floats, noise, pixels, ramp, rgb
 
 
 @dataclass(frozen=True)
@@ -153,17 +153,18 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
         up = piece[:, 1:2] * dy / away[:, None]
         enter, leave = np.full(best.shape, 1e6, np.float32), np.full(best.shape, 1e-6, np.float32)
         face = np.zeros(best.shape, np.int32)
+        s, closer = np.empty_like(enter), np.empty(best.shape, bool)
         for number in range(len(piece)):
-            s = up[number][:, None] + along[number]
+            np.add(up[number][:, None], along[number], out=s)
             if away[number] < 0:  # the camera is outside this plane: rays can only enter through it
-                np.copyto(face, number, where=s < enter)
+                np.copyto(face, number, where=np.less(s, enter, out=closer))
                 np.minimum(enter, s, out=enter)
             else:
                 np.maximum(leave, s, out=leave)
         met = (enter > leave) & (enter < 10) & (enter * best > 1)
-        best[met] = 1 / enter[met]
-        part[met] = index
-        plane[met] = face[met] + first
+        np.divide(1, enter, out=best, where=met)
+        np.copyto(part, index, where=met)
+        np.add(face, first, out=plane, where=met)
         first += len(piece)
 
     side = shape.width / 2 - 0.02
@@ -173,9 +174,9 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
         ox, oy = origin[0] - axle, origin[1] - np.float32(WHEEL)
         middle = ox * da + (oy * dy)[:, None]
         root = middle * middle - square * (ox * ox + oy * oy - np.float32(WHEEL**2))
-        at = np.nonzero(root > 0)
-        a, b, root = square[at], -middle[at], np.sqrt(root[at])
-        aside = dc[0, at[1]]
+        at, _, column = pixels(root > 0)
+        a, b, root = square.take(at), -middle.take(at), np.sqrt(root.take(at))
+        aside = dc[0, column]
         tread, past = (b - root) / a, (b + root) / a
         for sign in (-1, 1):
             slab0 = (sign * side - origin[2]) / aside
@@ -183,18 +184,18 @@ def meet(car: Car, canvas: Canvas, region: tuple[slice, slice], fine: int) -> Hi
             near = np.maximum(np.minimum(slab0, slab1), tread)
             far = np.minimum(np.maximum(slab0, slab1), past)
             # Wheels stand proud of the body by a hair so that they show in the arches.
-            proud = np.flatnonzero((near < far) & (near > 0.1) & (near - 0.07 < best[at]))
-            here, near = (at[0][proud], at[1][proud]), near[proud]
-            best[here] = near
-            part[here] = np.where(near > tread[proud] + 1e-4, 4, 3)
-    hit = np.nonzero(part)
-    depth, part = best[hit], part[hit]
-    point = rgb(origin) + depth * np.array([da[0, hit[1]], dy[hit[0]], dc[0, hit[1]]])
-    normal = np.concatenate(pieces)[:, :3].T.take(plane[hit], axis=1)
+            proud = np.flatnonzero((near < far) & (near > 0.1) & (near - 0.07 < best.take(at)))
+            here, near = at[proud], near[proud]
+            best.ravel()[here] = near
+            part.ravel()[here] = np.where(near > tread[proud] + 1e-4, 4, 3)
+    at, row, column = pixels(part > 0)
+    depth, part = best.take(at), part.take(at)
+    point = rgb(origin) + depth * np.array([da[0, column], dy[row], dc[0, column]])
+    normal = np.concatenate(pieces)[:, :3].T.take(plane.take(at), axis=1)
     _turn_wheels(normal, part, point, floats(axles))
     cos, sin = math.cos(car.heading), math.sin(car.heading)
     turned = np.array([normal[0] * cos + normal[2] * sin, normal[1], normal[0] * sin - normal[2] * cos])
-    return Hit(hit[0], hit[1], point, turned, depth, part)
+    return Hit(row, column, point, turned, depth, part)
 
 
 def _turn_wheels(normal: Array, part: Array, point: Array, axles: Array) -> None:

@@ -62,7 +62,8 @@ Cover = Callable[[Array, Array, Array | float], Array]
 class Caster:
     """Something that throws shadow: `cover` is its outline as the light sees it, [0, 1].
 
-    Bodies too deep for an outline say in `solid` what they hide.
+    The outline stays within `edge`: metres to either side, and up. Bodies too deep for an outline say in
+    `solid` what they hide.
     """
 
     x: float
@@ -70,6 +71,7 @@ class Caster:
     reach: float
     top: float
     cover: Cover
+    edge: tuple[float, float] = (0.0, 0.0)
     solid: Callable[[Array, Array, Array], Array] | None = None
 
 
@@ -158,10 +160,10 @@ def lamp_shadow(caster: Caster, lamp: Lamp, x: Array, z: Array) -> Array:
 def _covered(caster: Caster, away: Array, across: Array, up: Array, soft: Array) -> Array:
     """Share of light held back where it passes a caster at (across, up), `away` metres before the ground.
 
-    The outline is asked only near the caster: farther off than this, that of no tree or person covers.
+    The outline is asked only within its edge, and a soft rim about it.
     """
-    beside = np.abs(across) < 1.6 * caster.reach + soft
-    at = np.flatnonzero(beside & (up < 2 * caster.top) & (away > -0.1))
+    wide, tall = caster.edge
+    at = np.flatnonzero((np.abs(across) < wide + soft) & (up < tall + soft) & (away > -0.1))
     shade = np.zeros_like(across)
     shade[at] = caster.cover(across[at], up[at], soft[at])
     return shade

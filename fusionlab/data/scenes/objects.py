@@ -6,7 +6,7 @@ import numpy as np
 
 from fusionlab.data.scenes.canvas import Sprite, unit, within
 from fusionlab.data.scenes.plan import Post, Tree
-from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, ramp, rgb
+from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, pixels, ramp, rgb
 
 # For each pixel about a tree, metres right of its foot (h, w) and up (h, w); metres a pixel.
 Place = tuple[Array, Array, float]
@@ -24,6 +24,12 @@ def _blobs(tree: Tree) -> Array:
     radius = tree.crown * rng.uniform(0.26, 0.46, count) * (1.15 - 0.3 * reach)
     order = np.argsort(-y + rng.normal(0, 0.1, count))
     return np.stack([x, y, radius], -1)[order].astype(np.float32)
+
+
+def crown_edge(tree: Tree) -> tuple[float, float]:
+    """Metres to either side and up that no part of a tree passes, from the ranges in _blobs and of noise."""
+    ragged = 0.05 + 0.54 * tree.crown
+    return 1.18 * tree.crown + ragged, 0.9 * tree.height + 0.53 * tree.crown + ragged
 
 
 def crown_cover(tree: Tree, x: Array, y: Array, soft: Array | float) -> Array:
@@ -88,13 +94,22 @@ def _clumps(tree: Tree, x: Array, y: Array) -> tuple[Array, ...]:
     blobs = _blobs(tree)
     bx, by, radius = blobs.T[..., None]
     u, v = (x[0] - bx) / radius, (y[:, 0] - by) / radius
-    square = (v * v)[..., None] + (u * u)[:, None]
-    inside = 1 - np.sqrt(square.min(0))
-    row, column = np.nonzero((inside > -0.6) & (y > -0.02))
+    across, up = u * u, v * v
+    # Farther than 1.6 radii from all clumps there is nothing: such rows and columns are left out.
+    rows, columns = (_span(square.min(0) < 2.6) for square in (up, across))
+    inside = 1 - np.sqrt((up[:, rows, None] + across[:, None, columns]).min(0))
+    near, row, column = pixels((inside > -0.6) & (y[rows, :1] > -0.02))
+    row, column = row + rows.start, column + columns.start
     at = row * x.shape[1] + column
-    front = square.reshape(len(blobs), -1).take(at, axis=1).argmin(0)
+    front = (up.T.copy().take(row, axis=0) + across.T.copy().take(column, axis=0)).argmin(1)
     lot = floats(np.arange(len(blobs)) * 37 % 17 / 17)[front]
-    return at, x[0, column], y[row, 0], inside.take(at), u[front, column], v[front, row], lot
+    return at, x[0, column], y[row, 0], inside.take(near), u[front, column], v[front, row], lot
+
+
+def _span(wanted: Array) -> slice:
+    """From the first to the last place that is wanted."""
+    at = np.flatnonzero(wanted)
+    return slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, 0)
 
 
 def _trunks(sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array, heat: float) -> None:
@@ -133,7 +148,7 @@ def _boughs(tree: Tree, x: Array, y: Array, pixel: float) -> tuple[Array, ...]:
     nearest = distance.argmin(0)
     at = np.arange(nearest.size)
     alpha = np.clip(0.5 - distance[nearest, at] / np.float32(pixel), 0, 1)
-    seen = np.flatnonzero(alpha)
+    seen = np.flatnonzero(alpha > 0)
     return number[seen], px[seen], py[seen], alpha[seen], np.clip(qx[nearest, at], -1, 1)[seen]
 
 

@@ -12,7 +12,7 @@ from fusionlab.data.scenes.light import Caster, Cover, irradiance
 from fusionlab.data.scenes.people import Limb
 from fusionlab.data.scenes.plan import Car, Person, Plan, Post, Tree
 from fusionlab.data.scenes.street import building_shade, paint_ground, paint_horizon, paint_sky
-from fusionlab.data.scenes.textures import Array, floats
+from fusionlab.data.scenes.textures import Array, floats, pixels
 from fusionlab.data.scenes.weather import Weather
 
 NEAREST = 1.5  # metres; what stands closer to the camera is left out
@@ -48,17 +48,19 @@ def _casters(plan: Plan, figures: list[tuple[Person, list[Limb]]]) -> tuple[list
     casters, contact = [], []
     for tree in plan.trees:
         cover = partial(objects.crown_cover, tree)
-        casters.append(Caster(tree.x, tree.z, 1.3 * tree.crown, tree.height, cover))
+        edge = objects.crown_edge(tree)
+        casters.append(Caster(tree.x, tree.z, 1.3 * tree.crown, tree.height, cover, edge))
         spot = _spot(0.9, 0.55) if tree.bush else _spot(0.35, 0.55)
         contact.append(Caster(tree.x, tree.z, 1.6 if tree.bush else 0.8, 0, spot))
     for person, limbs in figures:
         cover = partial(people.silhouette, limbs, person.height, person.build)
-        casters.append(Caster(person.x, person.z, 0.6, person.height, cover))
+        edge = (people.reach(person, limbs), 1.06 * person.height)
+        casters.append(Caster(person.x, person.z, 0.6, person.height, cover, edge))
         contact.append(Caster(person.x, person.z, 0.8, 0, _spot(0.26, 0.62)))
     for car in plan.cars:
         contact.append(Caster(car.x, car.z, 3.4, 0, partial(cars.under_car, car)))
         shade = partial(cars.shade_box, car)
-        casters.append(Caster(car.x, car.z, 2.4, 1.6, _spot(1, 1), shade))
+        casters.append(Caster(car.x, car.z, 2.4, 1.6, _spot(1, 1), solid=shade))
     return casters, contact
 
 
@@ -84,10 +86,9 @@ def _paint_sprite(
 ) -> None:  # fmt: skip
     """Lights a sprite standing at place (x, z) and lays it on the canvas; y is the height of its pixels."""
     x, z = place
-    row, column = np.nonzero(sprite.alpha > 0.003)
-    if not row.size:
+    at, row, column = pixels(sprite.alpha > 0.003)
+    if not at.size:
         return
-    at = row * y.shape[1] + column
     sunlit = _sunlit(plan, weather, x, 1.2, z)
     flat = sprite.flat()
     up = np.maximum(y[row, 0], 0.05)
@@ -95,8 +96,8 @@ def _paint_sprite(
     light *= flat.albedo.take(at, axis=1)
     if flat.glow is not None:
         light += flat.glow.take(at, axis=1)
-    pixels = (row + region[0].start, column + region[1].start)
-    canvas.paint(pixels, flat.alpha[at], light, flat.heat[at], z, owner)
+    where = (row + region[0].start, column + region[1].start)
+    canvas.paint(where, flat.alpha[at], light, flat.heat[at], z, owner)
 
 
 def _tree_painters(canvas: Canvas, plan: Plan, weather: Weather) -> list[tuple[float, Painter]]:
@@ -108,12 +109,12 @@ def _tree_painters(canvas: Canvas, plan: Plan, weather: Weather) -> list[tuple[f
             region = canvas.window(tree.x - wide, tree.x + wide, 0.0, tree.height * 1.15, tree.z)
             if region is not None:
                 seen.append((tree, region))
-    places = [(*canvas.plane(region, tree.x, tree.z), tree.z * canvas.pixel) for tree, region in seen]
+    spots = [(*canvas.plane(region, tree.x, tree.z), tree.z * canvas.pixel) for tree, region in seen]
     heat = weather.heat
-    sprites = objects.draw_trees([tree for tree, _ in seen], places, heat["leaf"], heat["wood"])
+    sprites = objects.draw_trees([tree for tree, _ in seen], spots, heat["leaf"], heat["wood"])
     return [
         (tree.z, partial(_paint_sprite, sprite, region, (tree.x, tree.z), y))
-        for sprite, (tree, region), (_, y, _) in zip(sprites, seen, places)
+        for sprite, (tree, region), (_, y, _) in zip(sprites, seen, spots)
     ]
 
 

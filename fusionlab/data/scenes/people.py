@@ -7,7 +7,7 @@ import numpy as np
 
 from fusionlab.data.scenes.canvas import Sprite
 from fusionlab.data.scenes.plan import Person
-from fusionlab.data.scenes.textures import Array, capsules, floats, noise, ramp
+from fusionlab.data.scenes.textures import Array, capsules, floats, noise, put, ramp
 
 Point = tuple[float, float]
 Colour = tuple[float, float, float]
@@ -232,6 +232,7 @@ def draw_person(person: Person, limbs: list[Limb], x: Array, y: Array, pixel: fl
         leaf = noise("leaf", x, y, 0.05, pixel, person.salt % 907)
         albedo *= np.clip(0.9 + 0.7 * leaf, 0.15, 2.5)
     flat = sprite.flat()
-    flat.alpha[at], flat.heat[at], flat.normal[:, at] = total, warm * (1 + 0.09 * fold), normal
-    flat.albedo[:, at] = albedo * (0.72 + 0.28 * ramp(y, 0.0, 0.5))
+    flat.alpha[at], flat.heat[at] = total, warm * (1 + 0.09 * fold)
+    put(flat.normal, at, normal)
+    put(flat.albedo, at, albedo * (0.72 + 0.28 * ramp(y, 0.0, 0.5)))
     return sprite

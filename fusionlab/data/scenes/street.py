@@ -15,7 +15,18 @@ from fusionlab.data.scenes.light import (
     sun_shadow,
 )
 from fusionlab.data.scenes.plan import Plan
-from fusionlab.data.scenes.textures import Array, chance, floats, noise, overlap, ramp, rgb, stripes
+from fusionlab.data.scenes.textures import (
+    Array,
+    chance,
+    floats,
+    noise,
+    overlap,
+    pixels,
+    put,
+    ramp,
+    rgb,
+    stripes,
+)
 from fusionlab.data.scenes.weather import Weather
 
 FAR = 400.0
@@ -81,11 +92,11 @@ def paint_ground(
     In each column the rows down to `hidden` are not drawn, because something is painted over them.
     """
     first = int(np.ceil(canvas.camera.horizon * canvas.rows + 0.3))
-    row, column = np.nonzero(np.arange(first, canvas.rows)[:, None] > hidden - 2)
-    if not row.size:
+    at, row, column = pixels(np.arange(first, canvas.rows)[:, None] > hidden - 2)
+    if not at.size:
         return
     number = np.full((canvas.rows - first, canvas.columns), -1)
-    number[row, column] = np.arange(row.size)
+    number.ravel()[at] = np.arange(at.size)
     z = np.minimum(-canvas.camera.height / canvas.dy[first + row], np.float32(FAR))
     ground = Ground(canvas, canvas.dx[column] * z, z, number, first)
     albedo, heat, gloss = _ground_cover(canvas, plan, weather, ground.x, z)
@@ -150,11 +161,12 @@ def _ground_cover(
     )
 
     marks, zebra = _marks(plan, s, w, fs, fw)
-    at = np.flatnonzero(marks)
+    at = np.flatnonzero(marks > 0)
     wear = np.clip(0.80 + 0.28 * stain[at] + 0.15 * grit[at], 0.15, 0.95) * marks[at]
     yellow = overlap(side[at], 0.0, 0.4, fw[at]) * (1 - zebra[at]) * street.double
     colour = rgb([0.62, 0.62, 0.58]) * (1 - yellow) + rgb([0.62, 0.44, 0.10]) * yellow
-    road[:, at] += wear * (colour - road.take(at, axis=1))
+    bare = road.take(at, axis=1)
+    put(road, at, bare + wear * (colour - bare))
     road_heat[at] *= 1 - 0.06 * wear
 
     kerb = overlap(side, street.half, street.half + 0.16, fw)
@@ -163,7 +175,7 @@ def _ground_cover(
     beyond = overlap(side, street.half + street.walk, 1e4, fw)
     albedo = road * (1 - 0.30 * gutter)
     heat = road_heat * (1 + 0.03 * gutter)
-    at = np.flatnonzero(on_walk + beyond)
+    at = np.flatnonzero(on_walk + beyond > 0)
     walk, field = _roadside(
         plan, weather, *(of[at] for of in (s, w, fs, fw, size, stain, broad, grit, beyond))
     )
@@ -171,11 +183,13 @@ def _ground_cover(
     for share, (surface, warm) in ((on_walk[at], walk), (beyond[at], field)):
         cover += share * (surface - cover)
         warmth += share * (warm - warmth)
-    albedo[:, at], heat[at] = cover, warmth
-    at = np.flatnonzero(kerb)
+    put(albedo, at, cover)
+    heat[at] = warmth
+    at = np.flatnonzero(kerb > 0)
     stone = np.clip(0.40 + 0.04 * grit[at] + 0.03 * stain[at], 0.1, 1) * rgb([1.0, 0.98, 0.94])
     joint = 1 - 0.5 * stripes(s[at], 1.0, 0.02, fs[at])
-    albedo[:, at] += (kerb[at] * joint) * (stone - albedo.take(at, axis=1))
+    bare = albedo.take(at, axis=1)
+    put(albedo, at, bare + (kerb[at] * joint) * (stone - bare))
     heat = heat + kerb * (weather.heat["walk"] * 1.06 - heat)
     puddle = ramp(broad + 0.5 * stain, 1.3 - 1.6 * street.wet, 2.0 - 1.6 * street.wet) * (side < street.half)
     wet = (
@@ -206,7 +220,7 @@ def _roadside(
     at = np.flatnonzero((beyond > 0) & np.where(w < 0, *plan.street.parks))
     blade = noise("leaf", s[at], w[at], 0.03, size[at], float(plan.salt % 1013))
     tone = np.clip(1 + 0.28 * blade + 0.25 * broad[at] + 0.2 * stain[at], 0.2, 2.2)
-    turf[:, at] = tone * rgb([0.075, 0.105, 0.03])
+    put(turf, at, tone * rgb([0.075, 0.105, 0.03]))
     grass_heat[at] = weather.heat["grass"] * (1 + 0.12 * broad[at] + 0.10 * blade)
     return (paving, walk_heat), (turf, grass_heat)
 
@@ -219,7 +233,7 @@ def _marks(plan: Plan, s: Array, w: Array, fs: Array, fw: Array) -> tuple[Array,
         marks = overlap(side, 0.10, 0.22, fw)
     else:
         marks = overlap(side, 0.0, 0.07, fw)
-        at = np.flatnonzero(marks)
+        at = np.flatnonzero(marks > 0)
         marks[at] *= stripes(s[at], 6.0, 2.6, fs[at])
     if plan.salt % 5 < 3:
         marks = np.maximum(marks, overlap(side, street.half - 0.55, street.half - 0.42, fw))
@@ -227,7 +241,7 @@ def _marks(plan: Plan, s: Array, w: Array, fs: Array, fw: Array) -> tuple[Array,
     if street.crossing is not None:
         along = s - street.crossing
         zone = overlap(along, -2.3, 3.4, fs)
-        at = np.flatnonzero(zone)
+        at = np.flatnonzero(zone > 0)
         zone *= side < street.half
         along, fs, fw, w, side = (values[at] for values in (along, fs, fw, w, side))
         bars = overlap(along, -1.6, 1.6, fs) * stripes(w + 0.25, 1.0, 0.5, fw) * (side < street.half - 0.3)

@@ -1,5 +1,6 @@
 """What is known of a scene, and which of the two cameras carries what there is to see."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -30,16 +31,16 @@ class Box(NamedTuple):
 class Truth:
     """What is known of a scene, all in the frame of the visible picture.
 
-    vi, ir: (1, 1, H, W) luminance and infrared in [0, 1] without noise, fog, smoke, glare and displacement.
+    ir: (1, 1, H, W) in [0, 1] without noise, smoke and displacement; `vi` is its visible counterpart.
     labels: (H, W) int64, the keys of LABELS. boxes: visible extents of cars and people.
     names: what Settings.temperatures calls the object of each box. depth: (H, W) float32 metres, sky 1500.
     saliency: (H, W) bool, warm targets (people, and the parts of cars that are clearly warmer than the road).
     owner: (H, W) int32, one number for each object, 0 elsewhere.
     shift: rows and columns by which the infrared picture (not truth.ir) is displaced down and right.
     seen: the visible and the infrared picture (1, 1, H, W) as taken, before the displacement.
+    take_vi: takes `vi`, when it is first asked for.
     """
 
-    vi: Tensor
     ir: Tensor
     labels: Tensor
     boxes: tuple[Box, ...]
@@ -49,6 +50,12 @@ class Truth:
     owner: Tensor
     shift: tuple[float, float]
     seen: tuple[Tensor, Tensor] = field(repr=False)
+    take_vi: Callable[[], Tensor] = field(repr=False)
+
+    @cached_property
+    def vi(self) -> Tensor:
+        """(1, 1, H, W): luminance in [0, 1] without noise, fog, smoke and glare."""
+        return self.take_vi()
 
     @cached_property
     def both(self) -> Tensor:
