@@ -28,7 +28,7 @@ __all__ = [
     "explain",
 ]
 
-AT_ONCE = 4 * 480 * 640  # pixels of fused images in one batch; keeps temporaries under 300 MB
+AT_ONCE = 480 * 640  # pixels of fused images in one batch; keeps temporaries under 300 MB
 
 
 def evaluate(
@@ -85,9 +85,15 @@ def compare(
 def _rows(label: str, group: tuple[Tensor, ...], variants: dict[str, Variant]) -> list[Row]:
     """One row a method: its values for one pair of sources, all images uint8 (1, 1, H, W)."""
     ir, vi, *fused = (image.to(torch.float64) for image in group)
-    batches = torch.cat(fused).split(max(1, AT_ONCE // ir.numel()))
+    together = torch.cat(fused)
+    few = max(1, AT_ONCE // ir.numel())
     values = [
-        torch.cat([variant.function(ir, vi, batch) for batch in batches]).tolist()
+        torch.cat(
+            [
+                variant.function(ir, vi, batch)
+                for batch in together.split(len(together) if variant.one_by_one else few)
+            ]
+        ).tolist()
         for variant in variants.values()
     ]
     return [

@@ -5,8 +5,10 @@ Source: M. Haghighat, M. A. Razian, "Fast-FMI: non-reference image fusion metric
 the authors' code.
 """
 
+import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from scipy.fft import dctn
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch.nn.functional import conv2d, pad
 
 from fusionlab.metrics.filters import IMAGE, TINY
 
-CHUNK = 2**10  # windows at a time; a joint distribution of 9 x 9 each must fit into a cache
+CHUNK = 3 * 2**10  # windows at a time; a joint distribution of 9 x 9 each must fit into a cache
 PATTERNS = 2**9
 
 
@@ -23,15 +25,17 @@ def fmi(source: Tensor, fused: Tensor, feature: Callable[[Tensor], Tensor]) -> T
 
     Windows that are equal count 1, two that each hold a single peak 0.
     """
-    x, y = torch.broadcast_tensors(feature(source), feature(fused))
+    x, y = feature(source), feature(fused)
+    axes = max(x.ndim, y.ndim)
+    x, y = (z.view((1,) * (axes - z.ndim) + z.shape) for z in (x, y))
+    images = torch.broadcast_shapes(x.shape[:-3], y.shape[:-3])
     height, width = (side - 2 for side in x.shape[-2:])
-    rows = max(1, CHUNK * height // (x.numel() or 1))
-    total = torch.zeros(x.shape[:-3], dtype=x.dtype, device=x.device)
+    rows = max(1, CHUNK // (width * (math.prod(images) or 1)))
+    total = torch.zeros(images, dtype=x.dtype, device=x.device)
     for top in range(0, height, rows):
         strip = slice(top, top + rows + 2)
-        information = _information(_windows(x[..., strip, :]), _windows(y[..., strip, :]))
-        total += information.view(*total.shape, -1).sum(-1)
-    return total / (height * width)
+        total += _information(_windows(x[..., strip, :]), _windows(y[..., strip, :])).sum(-1)
+    return (total / (height * width)).view(torch.broadcast_shapes(source.shape[:-3], fused.shape[:-3]))
 
 
 def edge_fmi(source: Tensor, fused: Tensor) -> Tensor:
@@ -91,12 +95,12 @@ def _spelled(numbers: Tensor, like: Tensor) -> Tensor:
 
 
 def _windows(x: Tensor) -> Tensor:
-    """All 3 x 3 windows in column-major order, (9, n): the pixels of a window first."""
-    return x.unfold(-2, 3, 1).unfold(-2, 3, 1).movedim((-1, -2), (0, 1)).flatten(0, 1).flatten(1)
+    """All 3 x 3 windows in column-major order, (9, ..., n): the pixels of a window first."""
+    return x.unfold(-2, 3, 1).unfold(-2, 3, 1).movedim((-1, -2), (0, 1)).flatten(0, 1).flatten(-3)
 
 
 def _information(x: Tensor, y: Tensor) -> Tensor:
-    """Normalised mutual information of windows x and y, each (9, n), as (n,).
+    """Normalised mutual information of windows x and y, each (9, ..., n), as (..., n).
 
     The joint distribution mixes independence and the extreme dependence that the margins allow (Frechet's
     bounds) so as to have the windows' own correlation. The share of the bound may exceed 1 and leave negative
@@ -108,11 +112,12 @@ def _information(x: Tensor, y: Tensor) -> Tensor:
     q = torch.where(correlation < 0, q.flip(0), q)
     upper_p, upper_q = p.cumsum(0), q.cumsum(0)
     lower_p, lower_q = upper_p - p, upper_q - q
-    excess = torch.minimum(upper_p[:, None], upper_q).sum((0, 1)) - upper_p.sum(0) * upper_q.sum(0)
+    upper = torch.minimum(upper_p[:, None], upper_q)
+    excess = upper.sum((0, 1)) - upper_p.sum(0) * upper_q.sum(0)
     spread = (_variance(p) * _variance(q)).clamp(min=0).sqrt()
     share = torch.where(excess > 0, correlation.abs() * spread / excess, 0.0)
     lowest = torch.maximum(lower_p[:, None], lower_q)
-    bound = torch.minimum(upper_p[:, None], upper_q).sub_(lowest).clamp_(min=0)
+    bound = upper.sub_(lowest).clamp_(min=0)
     joint = bound.mul_(share).addcmul_(((1 - share) * p)[:, None], q)
     single = _entropy(p) + _entropy(q)
     information = 2 * (single - _entropy(joint.flatten(0, 1))) / single
@@ -137,10 +142,18 @@ def _correlation(p: Tensor, q: Tensor) -> Tensor:
 
 def _variance(p: Tensor) -> Tensor:
     """Variance of the position 1..9 under each distribution."""
-    position = torch.arange(len(p), dtype=p.dtype, device=p.device)[:, None]
+    position = torch.arange(len(p), dtype=p.dtype, device=p.device).view(-1, *(1,) * (p.ndim - 1))
     return (position**2 * p).sum(0) - (position * p).sum(0) ** 2
 
 
 def _entropy(p: Tensor) -> Tensor:
     """-sum p log|p| over the first axis; 0 where p is 0."""
-    return -p.abs().clamp_(min=TINY).log_().mul_(p).sum(0)  # in place: half the time of 81 rows is memory
+    return -_log_(p.abs().clamp_(min=TINY)).mul_(p).sum(0)  # in place: half the time of 81 rows is memory
+
+
+def _log_(x: Tensor) -> Tensor:
+    """`x.log_()`; NumPy's takes a quarter of the time where it will do."""
+    if x.device.type != "cpu" or x.requires_grad:
+        return x.log_()
+    np.log(x.numpy(), out=x.numpy())
+    return x

@@ -7,6 +7,7 @@ zhengliu6699/imageFusionMetrics, myphasecong3.m: they are what published values 
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -33,13 +34,17 @@ def phase_quality(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     Source: J. Zhao, R. Laganiere, Z. Liu, "Performance assessment of combinative pixel-level image fusion
     based on an absolute feature measurement", 2007.
     """
-    maps = [list(x.split((len(ir), len(vi), len(fused)))) for x in phase_maps(torch.cat((ir, vi, fused)))]
-    congruency = torch.stack(maps[0][:2])
-    by_ir = congruency[0] > congruency[1]
-    inside = torch.cat((congruency, congruency.amax(0, keepdim=True))) > THRESHOLD
+    sources = [maps.unflatten(0, (2, -1)) for maps in phase_maps(torch.cat((ir, vi)))]
+    return torch.cat([_quality(sources, image, k) for k, image in enumerate(fused.split(1))])
+
+
+def _quality(sources: Sequence[Tensor], fused: Tensor, k: int) -> Tensor:
+    """QP, (1,), of the k-th fused image; sources: three maps, (2, 1 or B, 1, H, W)."""
+    maps = [both[:, min(k, both.shape[1] - 1)][:, None] for both in sources]
+    by_ir = maps[0][0] > maps[0][1]
+    inside = torch.cat((maps[0], maps[0].amax(0, keepdim=True))) > THRESHOLD
     product = torch.ones((), dtype=fused.dtype, device=fused.device)
-    for *both, target in maps:
-        source = torch.stack(both)
+    for source, target in zip(maps, phase_maps(fused), strict=True):
         stronger = torch.where(by_ir, source[0], source[1])
         candidates = torch.cat((source, stronger[None]))
         agreement = torch.where(inside, _agreement(inside * candidates, target), 0.0)
@@ -49,71 +54,105 @@ def phase_quality(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
 
 def phase_maps(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Phase congruency of the image, 0..1, and maximum and minimum moment over orientations, each as x."""
-    spectrum = torch.fft.rfft2(x)
+    size = x.shape[-2:]
+    spectra = torch.fft.rfft2(x.reshape(-1, *size))
     radial, angles = _grid(x)
-    energy, amplitude = torch.zeros_like(x), torch.zeros_like(x)
-    xx, yy, xy = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
+    mirrored = _mirror(radial)
+    sums = x.new_zeros(5, len(spectra), *size)  # of energy and amplitude, and three moments
     for orientation in range(ORIENTATIONS):
         direction = orientation * math.pi / ORIENTATIONS
         turn = torch.remainder(angles - direction + math.pi, 2 * math.pi) - math.pi
-        filters = radial * torch.exp(-(turn**2) / (2 * SPREAD**2))
-        part, total = _oriented_energy(spectrum, filters)
-        energy, amplitude = energy + part, amplitude + total
-        congruency = torch.where(total > 0, part / total, 0.0)  # a black image has no amplitude
-        across, along = congruency * math.cos(direction), congruency * math.sin(direction)
-        xx, yy, xy = xx + across**2, yy + along**2, xy + across * along
+        fan = torch.exp(-(turn**2) / (2 * SPREAD**2))
+        even, odd = _parts(radial, fan, mirrored, _mirror(fan))
+        moments = (
+            math.cos(direction) ** 2,
+            math.sin(direction) ** 2,
+            math.cos(direction) * math.sin(direction),
+        )
+        for k, spectrum in enumerate(spectra):  # one by one, as all images together leave the cache
+            part, total = _oriented_energy(spectrum, even, odd, size)
+            sums[0, k] += part
+            sums[1, k] += total
+            square = torch.where(total > 0, part / total, 0.0).square_()  # a black image has no amplitude
+            for moment, share in zip(sums[2:, k], moments, strict=True):
+                moment.add_(square, alpha=share)
+    energy, amplitude, xx, yy, xy = sums.view(5, *x.shape)
     xx, yy = xx / (ORIENTATIONS / 2), yy / (ORIENTATIONS / 2)
     xy = xy / ORIENTATIONS  # a quarter of Kovesi's
     apart = (xy**2 + (xx - yy) ** 2).sqrt() + EPS
     return energy / (amplitude + EPS), (yy + xx + apart) / 2, (yy + xx - apart) / 2
 
 
-def _oriented_energy(spectrum: Tensor, filters: Tensor) -> tuple[Tensor, Tensor]:
-    """Energy in phase along one orientation, weighted and without noise, and the sum of amplitudes."""
-    mirrored = filters.flip(-2, -1).roll((1, 1), (-2, -1))  # the filter at the opposite frequency
-    even, odd = (filters + mirrored) / 2, (filters - mirrored) / 2
-    # A real image answers the filter's even part with a real, its odd part with an imaginary response.
-    size = filters.shape[-2:]
-    half = spectrum.shape[-1]
-    real = [torch.fft.irfft2(spectrum * part[:, :half], s=size) for part in even]
-    imaginary = [torch.fft.irfft2(spectrum * (-1j * part[:, :half]), s=size) for part in odd]
-    amplitudes = [(e * e + o * o).sqrt() for e, o in zip(real, imaginary, strict=True)]
-    total, widest = amplitudes[0].clone(), amplitudes[0]
+def _mirror(plane: Tensor) -> Tensor:
+    """What the plane (..., H, W) holds at the opposite frequencies."""
+    return plane.flip(-2, -1).roll((1, 1), (-2, -1))
+
+
+def _parts(
+    radial: Tensor, fan: Tensor, radial_mirrored: Tensor, fan_mirrored: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Even and odd part of the filters radial * fan, (scale, H, W // 2 + 1).
+
+    A real image answers an even filter with a real, an odd one with an imaginary response, so that both need
+    half the frequencies.
+    """
+    half = fan.shape[-1] // 2 + 1
+    there = radial[..., :half] * (fan[:, :half] / 2)
+    back = radial_mirrored[..., :half] * (fan_mirrored[:, :half] / 2)
+    return there + back, there - back
+
+
+def _oriented_energy(spectrum: Tensor, even: Tensor, odd: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
+    """Energy in phase along one orientation, weighted, less noise, and the sum of amplitudes: (H, W) each."""
+    real, imaginary = _responses(spectrum, even, size), _responses(-1j * spectrum, odd, size)
+    amplitudes = [(e * e).addcmul_(o, o).sqrt_() for e, o in zip(real, imaginary, strict=True)]
+    total, widest = sum(amplitudes[1:], amplitudes[0]), amplitudes[0]
     for amplitude in amplitudes[1:]:
-        total, widest = total.add_(amplitude), torch.maximum(widest, amplitude)
+        widest = torch.maximum(widest, amplitude)
     mean_e, mean_o = sum(real[1:], real[0]), sum(imaginary[1:], imaginary[0])
     # In phase with the mean response, less what stands across it.
     energy = mean_e**2 + mean_o**2
     length = energy.sqrt() + EPS
     for e, o in zip(real, imaginary, strict=True):
         energy = energy.sub_((e * mean_o).sub_(o * mean_e).abs_())
-    power = _median_energy(amplitudes[0]) / math.log(2) / (filters[0] ** 2).sum()
-    energy = (energy / length - _noise(power, even)).clamp_(min=0)
+    power = _median_energy(amplitudes[0]) / math.log(2) / _total(even[0] ** 2 + odd[0] ** 2, size)
+    energy = (energy / length - _noise(power, even, size)).clamp_(min=0)
     width = total / (widest + EPS) / SCALES
     return energy * torch.sigmoid(SHARPNESS * (width - CUTOFF)), total
 
 
-def _noise(power: Tensor, even: Tensor) -> Tensor:
+def _responses(spectrum: Tensor, filters: Tensor, size: torch.Size) -> list[Tensor]:
+    """The image (H, W) of half a spectrum behind each of the real filters (scale, H, W // 2 + 1)."""
+    return [torch.fft.irfft2(spectrum * part, s=size) for part in filters]  # faster than all at once
+
+
+def _total(half: Tensor, size: torch.Size) -> Tensor:
+    """The sum over all frequencies of what is equal at opposite ones, given for half of them."""
+    alone = half[..., 0].sum() + (half[..., -1].sum() if size[-1] % 2 == 0 else 0)
+    return 2 * half.sum() - alone
+
+
+def _noise(power: Tensor, even: Tensor, size: torch.Size) -> Tensor:
     """Energy below which noise of that power explains the response.
 
     The estimate sums products of the filters' real impulse responses, squares once and pairs twice. They
     belong to the even parts, and Parseval spares their inverse transform.
     """
-    tau = (power * (even.sum(0) ** 2).sum()).sqrt()
+    tau = (power * _total(even.sum(0) ** 2, size)).sqrt()
     mean, deviation = tau * math.sqrt(math.pi / 2), tau * math.sqrt(2 - math.pi / 2)
     return (mean + DEVIATIONS * deviation) / 1.7
 
 
 def _median_energy(amplitude: Tensor) -> Tensor:
-    """Median of the squares of each image (B, 1, H, W), as (B, 1, 1, 1)."""
-    values = amplitude.flatten(IMAGE[0])
-    middle = values.shape[-1] // 2
-    upper = values.kthvalue(middle + 1, keepdim=True).values
-    if values.shape[-1] % 2:
-        return (upper**2)[..., None, None]
+    """Median of the squares of an image (H, W)."""
+    values = amplitude.flatten()
+    middle = len(values) // 2
+    upper = values.kthvalue(middle + 1).values
+    if len(values) % 2:
+        return upper**2
     below = values < upper  # of an even number the two in the middle are averaged, which may be equal
-    lower = torch.where(below.sum(-1, keepdim=True) == middle, (values * below).amax(-1, keepdim=True), upper)
-    return ((upper**2 + lower**2) / 2)[..., None, None]
+    lower = torch.where(below.sum() == middle, (values * below).amax(), upper)
+    return (upper**2 + lower**2) / 2
 
 
 def _grid(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,9 @@ class Variant:
     source: str
     function: Function
     side: int = 1  # smallest usable height and width in pixels
+    one_by_one: bool = (
+        False  # its function takes all fused images of a pair, and works on one after the other
+    )
 
 
 def summed(score: OneSource) -> Function:

@@ -168,6 +168,7 @@ def table3(row: str | None, profile: str, data: str, seed: int, run: Path) -> It
     write_image(torch.cat([torch.cat(strip, dim=3) for strip in strips], dim=2), run / "table3.png")
 
 
+@torch.no_grad()
 def seconds(fuser: Fuser, ir: Tensor, vi: Tensor, synchronised: bool = True) -> float:
     """The least wall time of three calls after one to warm up."""
     least = float("inf")

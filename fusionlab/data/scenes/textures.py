@@ -55,7 +55,7 @@ def pixels(mask: Array) -> tuple[Array, Array, Array]:
     return at, row, at - row * mask.shape[1]
 
 
-def put(planes: Array, at: Any, values: Array) -> None:
+def put(planes: Array, at: Array | tuple[slice, slice] | tuple[Array, ...], values: Array) -> None:
     """planes[:, at] = values, one plane at a time, which takes numpy half as long."""
     for plane, value in zip(planes, values):
         plane[at] = value
@@ -89,14 +89,14 @@ def noise(
     row -= top
     size = SIZE >> level
     mask = size - 1
-    place = top.astype(np.int32)
-    place &= mask
-    place *= size
+    texels = top.astype(np.int32)
+    texels &= mask
+    texels *= size
     aside = left.astype(np.int32)
     aside &= mask
-    place += aside
-    place += _OFFSETS.take(level)
-    corner = _tile(kind).take(place).view(np.float32).reshape(*place.shape, 4)
+    texels += aside
+    texels += _OFFSETS.take(level)
+    corner = _tile(kind).take(texels).view(np.float32).reshape(*texels.shape, 4)
     upper, value = corner[..., 1] * column, corner[..., 3] * column
     upper += corner[..., 0]
     value += corner[..., 2]
