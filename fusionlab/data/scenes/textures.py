@@ -80,10 +80,10 @@ def noise(
     level = np.minimum(np.maximum(level, 0), LEVELS - 1)
     scale = ((127 - level) << 23).view(np.float32)  # 1 / 2^level
     column, row = u * np.float32(1 / texel), v * np.float32(1 / texel)
-    for texels, moved in ((column, np.float32(1) * shift), (row, np.float32(1.7) * shift)):
-        texels += moved
-        texels *= scale
-        texels -= np.float32(0.5)
+    for along, moved in ((column, np.float32(1) * shift), (row, np.float32(1.7) * shift)):
+        along += moved
+        along *= scale
+        along -= np.float32(0.5)
     left, top = np.floor(column), np.floor(row)
     column -= left
     row -= top
