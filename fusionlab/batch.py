@@ -79,7 +79,7 @@ def score_files(
 ) -> tuple[dict[Path, Scores], Failures]:
     """Scores fused files, or folders of them matched by name, against their sources as 8-bit luminance.
 
-    fused: the results of one or several methods; the sources' statistics are taken once for all of them.
+    fused: the results of one or several methods; the sources are read once for all of them.
     workers: how many processes, of one thread each; values do not depend on it. Returns the scores of each of
     `fused` (left out where no image could be scored) and why others were not. Raises UserError before any
     work for an unknown convention or metric, and where paths are missing or do not fit each other.

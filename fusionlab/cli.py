@@ -156,8 +156,8 @@ def evaluate(
 
     The convention (reference, mmdrfuse, ...) names the exact variant of each metric. Files are scored as they
     are, as 8-bit luminance; mmdrfuse is meant for images fused with --save stretch. Prints mean and spread
-    (sample standard deviation over images); of several methods one after the other, the sources' share of the
-    work done once. Images that cannot be scored are named at the end; exit code 1.
+    (sample standard deviation over images); of several methods one after the other, read and
+    scored together. Images that cannot be scored are named at the end; exit code 1.
 
     \b
     Examples:

@@ -62,7 +62,9 @@ def compare(
     metrics: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
 ) -> dict[str, Scores]:
-    """Scores the fused images of several methods as `evaluate` does, each source's statistics taken once.
+    """Scores the fused images of several methods as `evaluate` does, a batch at a time.
+
+    Statistics of the sources are taken once a batch of AT_ONCE pixels, phase congruency's once in all.
 
     fused: method -> its image of every pair of sources. Returns method -> its scores, in that order.
     """
