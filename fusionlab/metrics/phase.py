@@ -7,13 +7,13 @@ zhengliu6699/imageFusionMetrics, myphasecong3.m: they are what published values 
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from fusionlab.metrics.filters import IMAGE, gaussian, separable
+from fusionlab.metrics.memory import both, statistic
 
 SCALES, ORIENTATIONS = 4, 6
 WAVELENGTH, GROWTH = 3.0, 2.1  # of the finest filter in pixels, and from one scale to the next
@@ -34,22 +34,25 @@ def phase_quality(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     Source: J. Zhao, R. Laganiere, Z. Liu, "Performance assessment of combinative pixel-level image fusion
     based on an absolute feature measurement", 2007.
     """
-    sources = [maps.unflatten(0, (2, -1)) for maps in phase_maps(torch.cat((ir, vi)))]
-    return torch.cat([_quality(sources, image, k) for k, image in enumerate(fused.split(1))])
+    inside, count, sources = _features(ir, vi)
+    product = torch.ones((), dtype=fused.dtype, device=fused.device)
+    for source, target in zip(sources, phase_maps(fused), strict=True):
+        agreement = torch.where(inside, _agreement(source, target), 0.0)
+        product = product * agreement.amax(0).sum(IMAGE) / count
+    return product
 
 
-def _quality(sources: Sequence[Tensor], fused: Tensor, k: int) -> Tensor:
-    """QP, (1,), of the k-th fused image; sources: three maps, (2, 1 or B, 1, H, W)."""
-    maps = [both[:, min(k, both.shape[1] - 1)][:, None] for both in sources]
+@statistic
+def _features(ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Pixels that are features of infrared, of visible, of either, how many those are, and the maps there.
+
+    All (3, B, 1, H, W) but the count, (B,). Where either counts, the map is that of more phase congruency.
+    """
+    maps = phase_maps(both(ir, vi))
     by_ir = maps[0][0] > maps[0][1]
     inside = torch.cat((maps[0], maps[0].amax(0, keepdim=True))) > THRESHOLD
-    product = torch.ones((), dtype=fused.dtype, device=fused.device)
-    for source, target in zip(maps, phase_maps(fused), strict=True):
-        stronger = torch.where(by_ir, source[0], source[1])
-        candidates = torch.cat((source, stronger[None]))
-        agreement = torch.where(inside, _agreement(inside * candidates, target), 0.0)
-        product = product * agreement.amax(0).sum(IMAGE) / inside[-1].sum(IMAGE)
-    return product
+    with_either = [torch.cat((x, torch.where(by_ir, x[0], x[1])[None])) for x in maps]
+    return inside, inside[-1].sum(IMAGE), [inside * x for x in with_either]
 
 
 def phase_maps(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -186,12 +189,17 @@ def _low_pass_frequencies(size: int, like: Tensor) -> Tensor:
 
 def _agreement(x: Tensor, y: Tensor) -> Tensor:
     """Local correlation of two maps under an 11 x 11 Gaussian, zeros around them."""
-    border = (len(TAPS) // 2,) * 4
+    (mean_x, variance_x), (mean_y, variance_y) = _local(x), _local(y)
+    covariance = _mean(x * y) - mean_x * mean_y
+    return (covariance + EPS) / ((variance_x * variance_y).abs().sqrt() + EPS)
 
-    def mean(z: Tensor) -> Tensor:
-        return separable(pad(z, border), TAPS)
 
-    mean_x, mean_y = mean(x), mean(y)
-    covariance = mean(x * y) - mean_x * mean_y
-    variances = (mean(x * x) - mean_x**2) * (mean(y * y) - mean_y**2)
-    return (covariance + EPS) / (variances.abs().sqrt() + EPS)
+@statistic
+def _local(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Local mean and variance."""
+    mean = _mean(x)
+    return mean, _mean(x * x) - mean**2
+
+
+def _mean(x: Tensor) -> Tensor:
+    return separable(pad(x, (len(TAPS) // 2,) * 4), TAPS)
