@@ -87,18 +87,19 @@ def compare(
 
 
 def score_pair(variant: Variant, ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    """Values (B,) of fused images (B, 1, H, W) of one pair of sources (1, 1, H, W), all float64 of 0..255.
+    """Values (B,) of fused images (B, 1, H, W) of one pair of sources (1, 1, H, W), grey levels 0..255.
 
     Few images at a time, so that temporaries stay small; what the sources alone decide is computed once.
     """
+    ir, vi = ir.to(torch.float64), vi.to(torch.float64)
     batches = fused.split(max(1, AT_ONCE // ir.numel()))
     with remembering(ir, vi):
-        return torch.cat([variant.function(ir, vi, batch) for batch in batches])
+        return torch.cat([variant.function(ir, vi, batch.to(torch.float64)) for batch in batches])
 
 
 def _rows(label: str, group: tuple[Tensor, ...], variants: dict[str, Variant]) -> list[Row]:
     """One row a method: its values for one pair of sources, all images uint8 (1, 1, H, W)."""
-    ir, vi, *fused = (image.to(torch.float64) for image in group)
+    ir, vi, *fused = group
     together = torch.cat(fused)
     values = [score_pair(variant, ir, vi, together).tolist() for variant in variants.values()]
     return [

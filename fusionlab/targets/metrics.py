@@ -193,11 +193,11 @@ def score(pairs: Pairs, images: Mapping[str, Image], forms: Sequence[Form]) -> d
     for pair in tqdm(pairs, desc=pairs.caption, unit="pair", leave=False):
         ir, vi = to_uint8(pair.ir), to_uint8(pair.vi)
         raw = [image(ir / 255, vi / 255) for image in images.values()]
-        saved = {rule: torch.cat([to_uint8(x, rule) for x in raw]).double() for rule in rules}
+        saved = {rule: torch.cat([to_uint8(x, rule) for x in raw]) for rule in rules}
         for variant, rule in found:
             if min(ir.shape[-2:]) < variant.side:
                 raise UserError(f"{pair.name} is smaller than the {variant.side} pixels of {variant.formula}")
-            found[variant, rule].append(score_pair(variant, ir.double(), vi.double(), saved[rule]))
+            found[variant, rule].append(score_pair(variant, ir, vi, saved[rule]))
     return {key: torch.stack(values) for key, values in found.items()}
 
 
