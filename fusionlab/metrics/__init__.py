@@ -3,6 +3,10 @@
 One metric name stands for many formulas: the SSIM of one fused image runs from .55 to 1.62 by convention
 alone. So `evaluate` has no default convention, and its result carries the one that was used. `METRICS` says
 what each metric rewards and what fools it; `CONVENTIONS` holds the exact variants, units and smallest sizes.
+
+Libraries have a few of these metrics with the same values (tests compare them), one image at a time and
+mostly without gradients. Here all are computed alike: in batches, on any device, with what the sources decide
+shared, and differentiable where the formula has no counts, order or thresholds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -18,7 +18,7 @@ from torch.nn.functional import conv2d, pad
 from fusionlab.metrics.filters import IMAGE, TINY
 from fusionlab.metrics.memory import statistic
 
-CHUNK = 3 * 2**10  # windows at a time; a joint distribution of 9 x 9 each must fit into a cache
+CHUNK = 3 * 2**10  # windows at a time: the joint distributions, 81 numbers each, must fit into a cache
 PATTERNS = 2**9
 
 

@@ -138,7 +138,8 @@ def _mirrored_edges(x: Tensor) -> tuple[Tensor, Tensor]:
     """Strength and angle of the Sobel gradient over 8, borders mirrored without repeating the edge."""
     flat = pad(x.flatten(0, -4), (1, 1, 1, 1), mode="reflect")
     dx, dy = (d / 8 for d in _derivatives(flat.view(*x.shape[:-2], *flat.shape[-2:])))
-    angle = torch.where((dx == 0) & (dy == 0), 0.0, torch.atan(dx / dy))
+    level = dy == 0
+    angle = torch.where(level, math.pi / 2 * dx.sign(), torch.atan(dx / torch.where(level, 1.0, dy)))
     return root(dx * dx + dy * dy), angle
 
 

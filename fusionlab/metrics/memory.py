@@ -18,12 +18,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Memory:
     """What is known so far: the sources with all that was made of them, and every result by its call."""
 
     tensors: dict[int, Tensor]  # by identity, and held here so that no other tensor can take it over
     results: dict[Any, Any] = field(default_factory=dict)
+
+    def knows(self, image: Tensor) -> bool:
+        """Whether results of it may be kept: a tensor that a gradient is taken of must be computed anew."""
+        return id(image) in self.tensors and not image.requires_grad
 
 
 _memory: ContextVar[Memory | None] = ContextVar("_memory", default=None)
@@ -33,7 +37,7 @@ _memory: ContextVar[Memory | None] = ContextVar("_memory", default=None)
 def remembering(*sources: Tensor) -> Iterator[Memory]:
     """Within it a `statistic` of these very tensors, or of what a statistic made of them, runs once.
 
-    Nothing may write into the sources or a result meanwhile, and no gradient is taken of them.
+    It lasts for one metric and one pair, so that little memory is held.
     """
     memory = Memory({id(source): source for source in sources})
     token = _memory.set(memory)
@@ -44,22 +48,19 @@ def remembering(*sources: Tensor) -> Iterator[Memory]:
 
 
 def statistic(function: Callable[P, R]) -> Callable[P, R]:
-    """Marks a function of images, given by position, whose results `remembering` keeps.
+    """Marks a function of images and hashable parameters whose results `remembering` keeps.
 
-    Of a tensor that is not known it is computed as if unmarked.
+    Of a tensor that is not known, or was written into since, it is computed as if unmarked.
     """
 
     @wraps(function)
     def once(*args: P.args, **options: P.kwargs) -> R:
         memory = _memory.get()
-        images = [x for x in args if isinstance(x, Tensor)]
-        if memory is None or not all(id(image) in memory.tensors for image in images):
+        given = (*args, *options.values())
+        if memory is None or not all(memory.knows(x) for x in given if isinstance(x, Tensor)):
             return function(*args, **options)
-        call = (
-            function,
-            *(id(x) if isinstance(x, Tensor) else x for x in args),
-            *options.items(),
-        )
+        values = ((id(x), x._version) if isinstance(x, Tensor) else x for x in given)
+        call = (function, tuple(options), *values)
         if call not in memory.results:
             result = function(*args, **options)
             memory.results[call] = result

@@ -70,8 +70,8 @@ def phase_maps(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     for orientation in range(ORIENTATIONS):
         direction = orientation * math.pi / ORIENTATIONS
         filters = _filters(*grid, direction)
-        for spectrum, five in zip(spectra, sums, strict=True):  # all images together would leave the cache
-            _add_orientation(five, spectrum, *filters, direction)
+        for k, spectrum in enumerate(spectra):  # one by one, as all images together leave the cache
+            _add_orientation(sums[k], spectrum, *filters, direction)
     energy, amplitude, xx, yy, xy = sums.movedim(1, 0).reshape(5, *x.shape)
     xx, yy = xx / (ORIENTATIONS / 2), yy / (ORIENTATIONS / 2)
     xy = xy / ORIENTATIONS  # a quarter of Kovesi's
@@ -104,8 +104,8 @@ def _add_orientation(sums: Tensor, spectrum: Tensor, even: Tensor, odd: Tensor, 
     sums[1] += amplitude
     square = torch.where(amplitude > 0, energy / amplitude, 0.0).square_()  # a black image has none
     cos, sin = math.cos(direction), math.sin(direction)
-    for moment, share in zip(sums[2:], (cos**2, sin**2, cos * sin), strict=True):
-        moment.add_(square, alpha=share)
+    for k, share in enumerate((cos**2, sin**2, cos * sin), start=2):
+        sums[k].add_(square, alpha=share)
 
 
 def _oriented_energy(spectrum: Tensor, even: Tensor, odd: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from fusionlab.metrics import structure
+
 if TYPE_CHECKING:
     from fusionlab.data.scenes import Truth
 
@@ -29,3 +31,8 @@ def kept(fused: Tensor, truth: "Truth") -> dict[str, float]:
 def psnr(fused: Tensor, reference: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of two images in [0, 1], 10 log10(1 / MSE); higher is better."""
     return -10 * (fused - reference).double().square().mean().log10().item()
+
+
+def ssim(fused: Tensor, reference: Tensor) -> float:
+    """Structural similarity of two images in [0, 1], Gaussian 11 x 11 windows, range 1; higher is better."""
+    return structure.ssim(reference.double(), fused.double(), data_range=1).item()

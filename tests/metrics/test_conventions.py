@@ -93,7 +93,7 @@ def test_a_second_fused_image_costs_no_work_on_the_sources(variant: Variant) -> 
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_smallest_side_is_the_smallest_that_has_a_value(variant: Variant) -> None:
+def test_the_smallest_side_has_a_value(variant: Variant) -> None:
     assert variant.function(*batch(variant.side, variant.side + 3)).isfinite().all()
 
 
@@ -107,6 +107,7 @@ SMOOTH = [
     "VIF",
     "VIFF",
     "Qabf",
+    "Nabf",
     "SSIM",
     "MS_SSIM",
     "Q",
@@ -128,6 +129,20 @@ def test_gradients_reach_the_fused_image_even_on_flat_ground(metric: str) -> Non
     assert fused.grad is not None
     assert fused.grad.isfinite().all()
     assert fused.grad.abs().amax((1, 2, 3)).min() > 0
+
+
+@pytest.mark.parametrize("metric", SMOOTH)
+def test_gradients_are_those_of_finite_differences(metric: str) -> None:
+    """Along a random direction, on images without ties."""
+    generator = torch.Generator().manual_seed(1)
+    ir, vi, fused = 255 * torch.rand(3, 1, 1, 48, 57, generator=generator, dtype=torch.float64)
+    direction = torch.randn(fused.shape, generator=generator, dtype=torch.float64)
+    score = CONVENTIONS["reference"].variants[metric].function
+    fused.requires_grad_()
+    (gradient,) = torch.autograd.grad(score(ir, vi, fused).sum(), fused)
+    with torch.no_grad():
+        ahead, behind = (score(ir, vi, fused + step * direction).item() for step in (1e-4, -1e-4))
+    assert (gradient * direction).sum().item() == pytest.approx((ahead - behind) / 2e-4, rel=1e-5, abs=1e-9)
 
 
 def grey(path: Path) -> np.ndarray:

@@ -54,3 +54,22 @@ def test_nothing_is_kept_outside() -> None:
     with remembering(ir):
         assert total(ir) is not inside
     assert CALLS == ["total"] * 5
+
+
+def test_what_is_written_into_or_differentiated_is_computed_anew() -> None:
+    ir = torch.rand(1, 1, 3, 4)
+    with remembering(ir):
+        before = total(ir)
+        ir += 1
+        assert total(ir) == ir.sum() != before
+        ir.requires_grad_()
+        total(ir).backward()
+        assert torch.equal(ir.grad, torch.ones_like(ir))
+
+
+def test_images_by_keyword_are_looked_at_too() -> None:
+    ir, fused = torch.rand(2, 1, 1, 3, 4)
+    with remembering(ir) as memory:
+        assert torch.equal(halves(x=fused)[0], fused / 2)
+        assert not memory.results
+        assert halves(x=ir)[0] is halves(x=ir)[0]
