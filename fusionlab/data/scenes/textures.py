@@ -20,8 +20,9 @@ _SPECTRA = {"grain": (0.35, 2.0), "stain": (1.25, 1.0), "cloud": (1.75, 1.0), "l
 
 @cache
 def _tile(kind: str) -> Array:
-    """Mip pyramid of one periodic noise tile, level after level; level 0 has mean 0 and variance 1.
+    """Mip pyramid of one periodic noise tile; the level of side n starts at n^2, where no other one reaches.
 
+    The largest level has mean 0 and variance 1.
     Each entry holds a texel, what its right neighbour is more, and the same of the texel below (four float32
     seen as one complex128), so that one look-up serves an interpolation.
     """
@@ -31,16 +32,14 @@ def _tile(kind: str) -> Array:
     shape = np.where(frequency < low, 0.0, np.maximum(frequency, 1.0) ** -slope)
     tile = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((SIZE, SIZE))) * shape, s=(SIZE, SIZE))
     level = tile / tile.std()
-    levels = []
+    pyramid = np.zeros((2 * SIZE * SIZE, 4), np.float32)
     for _ in range(LEVELS):
         texel = level.astype(np.float32)
         pair = (texel, np.roll(texel, -1, 1) - texel)
-        levels.append(np.stack((*pair, *np.roll(pair, -1, 1)), -1).reshape(-1, 4))
+        corners = np.stack((*pair, *np.roll(pair, -1, 1)), -1).reshape(-1, 4)
+        pyramid[level.size : 2 * level.size] = corners
         level = level.reshape(level.shape[0] // 2, 2, -1, 2).mean((1, 3))
-    return np.concatenate(levels).view(np.complex128)[:, 0]
-
-
-_OFFSETS = np.cumsum([0] + [(SIZE >> k) ** 2 for k in range(LEVELS - 1)]).astype(np.int32)
+    return pyramid.view(np.complex128)[:, 0]
 
 
 def floats(values: ArrayLike) -> Array:
@@ -91,11 +90,11 @@ def noise(
     mask = size - 1
     texels = top.astype(np.int32)
     texels &= mask
+    texels += size
     texels *= size
     aside = left.astype(np.int32)
     aside &= mask
     texels += aside
-    texels += _OFFSETS.take(level)
     corner = _tile(kind).take(texels).view(np.float32).reshape(*texels.shape, 4)
     upper, value = corner[..., 1] * column, corner[..., 3] * column
     upper += corner[..., 0]
