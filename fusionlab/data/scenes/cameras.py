@@ -27,25 +27,19 @@ def photograph(radiance: Array, weather: Weather, rng: np.random.Generator | Non
     light = radiance * np.float32(exposure_gain(radiance, weather.exposure))
     if rng is not None:
         _add_glare(light, 1.2, weather.flare)
-    # Band by band, each small enough to stay in the cache of a processor.
-    colour = np.array([_exposed(band, weather.grain, rng) for band in light])
+    light = blur(light, LENS * rows)
+    np.maximum(light, 0, out=light)
+    if rng is not None:
+        spread = np.float32(5e-5 * weather.grain) * light
+        spread += np.float32((0.0007 * weather.grain) ** 2)
+        np.sqrt(spread, out=spread)
+        spread *= rng.standard_normal(light.shape, dtype=np.float32)
+        light += spread
+    colour = develop(light)
     grey = (LUMA @ colour.reshape(3, -1)).reshape(rows, columns)
     colour *= np.float32(0.9)
     colour += np.float32(0.1) * grey
     return eight_bits(colour)
-
-
-def _exposed(light: Array, grain: float, rng: np.random.Generator | None) -> Array:
-    """What lens, sensor and tone curve make of one band of light (H, W); no noise without a generator."""
-    light = blur(light, LENS * len(light))
-    np.maximum(light, 0, out=light)
-    if rng is not None:
-        spread = np.float32(5e-5 * grain) * light
-        spread += np.float32((0.0007 * grain) ** 2)
-        np.sqrt(spread, out=spread)
-        spread *= rng.standard_normal(light.shape, dtype=np.float32)
-        light += spread
-    return develop(light)
 
 
 @cache
