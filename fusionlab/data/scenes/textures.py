@@ -76,7 +76,7 @@ def noise(
     # The level is log2 of the footprint in texels, rounded: the exponent of sqrt(2) times it, which a float32
     # holds in its bits from the 23rd on, plus 127.
     level = ((floats(footprint) * np.float32(2**0.5 / texel)).view(np.int32) >> 23) - 127
-    level = np.minimum(np.maximum(level, 0), LEVELS - 1)
+    level = level.clip(0, LEVELS - 1)
     scale = ((127 - level) << 23).view(np.float32)  # 1 / 2^level
     column, row = u * np.float32(1 / texel), v * np.float32(1 / texel)
     for along, moved in ((column, np.float32(1) * shift), (row, np.float32(1.7) * shift)):
@@ -107,8 +107,8 @@ def noise(
 
 def overlap(x: Array, low: Array | float, high: Array | float, width: Array | float) -> Array:
     """Share of a pixel of size `width` centred at x that lies in [low, high]: an edge without jags."""
-    width = np.maximum(floats(width), 1e-6)
-    half = 0.5 * width
+    width = floats(width)
+    half = np.float32(0.5) * width
     covered = np.asarray(np.minimum(x + half, high) - np.maximum(x - half, low))
     covered /= width
     return covered.clip(0, 1, out=covered)
@@ -116,7 +116,7 @@ def overlap(x: Array, low: Array | float, high: Array | float, width: Array | fl
 
 def stripes(x: Array, period: float, on: float, width: Array | float) -> Array:
     """Square wave, 1 on the first `on` metres of each period, averaged over pixels of size `width`."""
-    half = 0.5 * np.maximum(floats(width), 1e-6)
+    half = np.float32(0.5) * floats(width)
 
     def integral(t: Array) -> Array:
         whole = np.floor(t / period)
