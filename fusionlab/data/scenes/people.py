@@ -212,7 +212,9 @@ def draw_person(person: Person, limbs: list[Limb], x: Array, y: Array, pixel: fl
     at = np.flatnonzero(distance.min(0) < 0.5 * pixel / h)
     x, y = x.ravel()[at], y.ravel()[at]
     alpha = np.clip(0.5 - distance.take(at, axis=1) * np.float32(h / pixel), 0, 1)
-    through = np.cumprod((1 - alpha)[::-1], 0)[::-1]  # of each limb and all before it
+    through = 1 - alpha  # of each limb, then of it and all before it
+    for k in range(len(limbs) - 1, 0, -1):
+        through[k - 1] *= through[k]
     weight, total = alpha, 1 - through[0]
     weight[:-1] *= through[1:]
     weight /= np.maximum(total, 1e-6)
