@@ -148,11 +148,10 @@ def _boughs(tree: Tree, x: Array, y: Array, pixel: float) -> tuple[Array, ...]:
     number = np.arange(x.size).reshape(x.shape)[part].ravel()
     distance, qx, _ = capsules(px, py, floats(ends), floats(radii))
     distance[0] -= 0.4 * girth * np.exp(-py / 0.25)  # roots
-    nearest = distance.argmin(0)
-    at = np.arange(nearest.size)
-    alpha = np.clip(0.5 - distance[nearest, at] / np.float32(pixel), 0, 1)
+    alpha = np.clip(0.5 - distance.min(0) / np.float32(pixel), 0, 1)
     seen = np.flatnonzero(alpha > 0)
-    return number[seen], px[seen], py[seen], alpha[seen], np.clip(qx[nearest, at], -1, 1)[seen]
+    nearest = distance.take(seen, axis=1).argmin(0)
+    return number[seen], px[seen], py[seen], alpha[seen], qx[nearest, seen].clip(-1, 1)
 
 
 def draw_post(post: Post, x: Array, y: Array, pixel: float, heat: dict[str, float], lamp: Array) -> Sprite:
