@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 import numpy as np
 
@@ -108,12 +109,10 @@ def under_car(car: Car, x: Array, z: Array, soft: Array | float) -> Array:
 def outline(car: Car) -> Array:
     """Corners (8, 3) in the camera frame of the box around a car."""
     shape = SHAPES[car.body]
-    a, y, c = np.meshgrid(
-        (-shape.length / 2, shape.length / 2), (0, shape.roof), (-shape.width / 2, shape.width / 2)
-    )
+    half, side = shape.length / 2, shape.width / 2
+    a, y, c = np.array(list(product((-half, half), (0, shape.roof), (-side, side)))).T
     cos, sin = np.cos(car.heading), np.sin(car.heading)
-    corners = (car.x + a * cos + c * sin, y, car.z + a * sin - c * cos)
-    return np.stack(corners, -1).reshape(8, 3)
+    return np.stack((car.x + a * cos + c * sin, y, car.z + a * sin - c * cos), -1)
 
 
 @dataclass
