@@ -123,7 +123,7 @@ def _facade(
     fits = (floor >= 0) & (base + (floor + 1) * high < height + 0.2) & (bay >= 0)
     across, above = u - bay * width, y - base - floor * high
     half = of([0.5 * b.pane[0] * b.bay for b in blocks])
-    sill = of(np.where(shops, floats(0.26), floats(0.12))) * high
+    sill = of(np.where(shops, 0.26, 0.12)) * high
     lintel = sill + of([b.pane[1] for b in blocks]) * high
     middle = 0.5 * width
     left, right = middle - half, middle + half
