@@ -261,12 +261,12 @@ def _posts(rng: np.random.Generator, street: Street) -> tuple[Post, ...]:
 
 
 def _side(rng: np.random.Generator) -> int:
-    """Left or right, -1 or 1; as rng.choice, in a fifth of its time."""
+    """Left or right, -1 or 1; as rng.choice, in a tenth of its time."""
     return 2 * int(rng.integers(2)) - 1
 
 
 def _lot(rng: np.random.Generator, names: tuple[str, ...], shares: tuple[float, ...]) -> str:
-    """One of the names, drawn with shares that add up to 1; as rng.choice, in a fifth of its time."""
+    """One of the names, drawn with shares that add up to 1; as rng.choice, in a tenth of its time."""
     return names[bisect(list(accumulate(shares)), rng.random())]
 
 
