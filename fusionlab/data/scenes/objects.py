@@ -172,6 +172,8 @@ def draw_post(post: Post, x: Array, y: Array, pixel: float, heat: dict[str, floa
         return sprite
     top = within(x, y, -9, 9, post.height - 0.4 - pixel, post.height + 0.1 + pixel)
     px, py, lantern = x[top], y[top], sprite.crop(top)
+    if not px.size:
+        return sprite
     if post.arm:
         along = np.clip(px / np.float32(post.arm), 0, 1)
         bow = post.height - np.float32(0.05) - np.float32(0.28) * (1 - along) ** 2
