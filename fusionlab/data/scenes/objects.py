@@ -146,7 +146,7 @@ def _trunks(sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array,
 
 @lru_cache(64)
 def _boughs(tree: Tree) -> tuple[Array, Array]:
-    """Trunk and four boughs as capsules, ends (5, 4) and radii (5, 2); a far tree has five times its trunk."""
+    """Trunk and boughs as capsules, ends (5, 4) and radii (5, 2); a far tree has its trunk five times."""
     girth, tip = GIRTH * tree.height, 0.62 * tree.height
     ends, radii = [(0.0, 0.0, 0.0, tip)], [(girth * 1.15, girth * 0.5)]
     if tree.z >= 45:
