@@ -1,6 +1,7 @@
 """The conventions as a whole: batches, and the recorded scores of RoadScene pairs under `mmdrfuse`."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from fusionlab.metrics import CONVENTIONS, evaluate
 from fusionlab.metrics.conventions import Variant
+from fusionlab.metrics.memory import remembering
 
 VARIANTS = [
     pytest.param(variant, id=f"{convention}-{metric}")
@@ -49,6 +53,43 @@ def test_one_pair_of_sources_serves_a_batch_of_fused_images(variant: Variant) ->
     together = variant.function(ir[:1], vi[:1], fused)
     apart = variant.function(ir[:1].expand_as(fused), vi[:1].expand_as(fused), fused)
     torch.testing.assert_close(together, apart, rtol=1e-12, atol=0)
+
+
+class SourceWork(TorchDispatchMode):
+    """Counts the pixels that operations on the sources alone, and on what came of them, work on."""
+
+    def __init__(self, *sources: Tensor) -> None:
+        super().__init__()
+        self.known = {x.untyped_storage()._cdata: x for x in sources}
+        self.pixels: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), options=None):
+        result = function(*args, **(options or {}))
+        read = [x for x in tree_leaves((args, options)) if isinstance(x, Tensor) and x.numel() > 1]
+        if read and all(x.untyped_storage()._cdata in self.known for x in read):
+            made = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
+            self.known |= {x.untyped_storage()._cdata: x for x in made}
+            if not function.is_view:
+                self.pixels[function.overloadpacket.__name__] += max(x.numel() for x in (*read, *made))
+        return result
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_second_fused_image_costs_no_work_on_the_sources(variant: Variant) -> None:
+    """But single sums and products of maps at hand: no filter (`add_`), no transform, no root, no count."""
+    ir, vi, *fused = (image.clone() for image in torch.stack(batch(170, 166))[:, :2].flatten(0, 1)[:, None])
+    apart = [variant.function(ir, vi, image) for image in fused]
+    with torch.no_grad(), remembering(ir, vi):
+        with SourceWork(ir, vi) as work:
+            first = variant.function(ir, vi, fused[0])
+        at_first = work.pixels.copy()
+        work.pixels.clear()
+        with work:
+            others = [variant.function(ir, vi, image) for image in fused[1:]]
+    assert torch.equal(torch.cat(apart), torch.cat([first, *others]))
+    maps = {name: pixels / ir.numel() / len(others) for name, pixels in work.pixels.items() if pixels > 100}
+    assert set(maps) <= {"add", "mul", "pow", "rsub"}
+    assert sum(maps.values()) < 10 and sum(maps.values()) <= at_first.total() / ir.numel() / 10
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

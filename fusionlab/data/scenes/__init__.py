@@ -81,9 +81,14 @@ def open_scenes(
     _check(seed, height, width, condition)
     condition = _suited(condition, settings)
     names = tuple(f"{split}-{k:04d}-{condition or CONDITIONS[k % len(CONDITIONS)]}" for k in range(n))
-    return Pairs(
-        "scenes", split, names, partial(_read, seed=seed, height=height, width=width, settings=settings)
-    )
+
+    def read(name: str) -> Pair:
+        if name not in names:
+            raise UserError(f"there is no scene {name!r} among these {len(names)} of split {split}")
+        number, drawn = int(name.split("-")[1]), name.split("-")[2]
+        return _render(scene_seed(seed, split, number), height, width, drawn, name, settings)
+
+    return Pairs("scenes", split, names, read)
 
 
 def _check(seed: int, height: int, width: int, condition: str | None) -> None:
@@ -108,11 +113,6 @@ def _suited(condition: str | None, settings: Settings) -> str | None:
     if wanted is not None and condition not in (None, wanted):
         raise UserError(f"at hour {settings.hour} it is {wanted}, not {condition}: leave one of the two out")
     return wanted or condition
-
-
-def _read(name: str, seed: int, height: int, width: int, settings: Settings) -> Pair:
-    split, number, condition = name.split("-")
-    return _render(scene_seed(seed, split, int(number)), height, width, condition, name, settings)
 
 
 def scene_seed(seed: int, split: str, number: int) -> int:
