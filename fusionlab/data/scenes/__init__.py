@@ -141,17 +141,15 @@ def _render(seed: int, height: int, width: int, condition: str, name: str, setti
 
     owner = canvas.owner[inner]
     labels = np.take(plan.classes, owner)
-    boxes, names = _boxes(owner, plan)
     truth = Truth(
         labels=torch.from_numpy(labels),
-        boxes=boxes,
-        names=names,
         depth=torch.from_numpy(canvas.depth()[inner].copy()),
         owner=torch.from_numpy(owner.copy()),
         shift=settings.shift,
         seen=(visible[:, :1], _tensor(still[inner][None])),
         take_vi=partial(_clear_vi, canvas.radiance, weather, inner),
         take_ir=partial(_clear_ir, canvas.heat, picture, inner),
+        find_boxes=partial(_boxes, owner, plan),
         find_targets=partial(_warm_targets, canvas.heat, 0.12 + weather.heat["road"], labels, inner),
     )
     return Pair(name, _tensor(moved[inner][None]), visible[:, :1], visible[:, 1:], truth)
