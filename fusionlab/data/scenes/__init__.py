@@ -136,25 +136,21 @@ def _render(seed: int, height: int, width: int, condition: str, name: str, setti
     inner = (slice(margin, margin + height), slice(margin, margin + width))
 
     visible = rgb_to_ycbcr(_tensor(photograph(air, weather, rng)[:, *inner]))
-    warmth = blur(canvas.heat, LENS_IR * canvas.rows)
     still, picture = thermograph(air_ir, rng, settings.gain, settings.polarity)
     moved = displaced(still, settings.shift, order=1, mode="nearest") if margin else still
 
     owner = canvas.owner[inner]
     labels = np.take(plan.classes, owner)
-    boxes, names = _boxes(owner, plan)
-    warmer = warmth[inner] > 0.12 + weather.heat["road"]
     truth = Truth(
         labels=torch.from_numpy(labels),
-        boxes=boxes,
-        saliency=torch.from_numpy((labels == PERSON) | ((labels == CAR) & warmer)),
-        names=names,
         depth=torch.from_numpy(canvas.depth()[inner].copy()),
         owner=torch.from_numpy(owner.copy()),
         shift=settings.shift,
         seen=(visible[:, :1], _tensor(still[inner][None])),
         take_vi=partial(_clear_vi, canvas.radiance, weather, inner),
-        take_ir=partial(_clear_ir, warmth[inner], picture),
+        take_ir=partial(_clear_ir, canvas.heat, picture, inner),
+        find_boxes=partial(_boxes, owner, plan),
+        find_targets=partial(_warm_targets, canvas.heat, 0.12 + weather.heat["road"], labels, inner),
     )
     return Pair(name, _tensor(moved[inner][None]), visible[:, :1], visible[:, 1:], truth)
 
@@ -164,9 +160,19 @@ def _clear_vi(radiance: Array, weather: Weather, inner: tuple[slice, slice]) -> 
     return luminance(_tensor(photograph(radiance, weather, None)[:, *inner]))
 
 
-def _clear_ir(warmth: Array, picture: Callable[[Array], Array]) -> Tensor:
-    """Picture (1, 1, H, W) of the warmth that the lens passes, without air and noise."""
-    return _tensor(picture(warmth)[None])
+def _clear_ir(heat: Array, picture: Callable[[Array], Array], inner: tuple[slice, slice]) -> Tensor:
+    """Picture (1, 1, H, W) of the part `inner` of the heat, without air and noise."""
+    return _tensor(picture(_through_lens(heat)[inner])[None])
+
+
+def _warm_targets(heat: Array, warm: float, labels: Array, inner: tuple[slice, slice]) -> Tensor:
+    """Where people are, or parts of cars that the lens shows warmer than `warm`, (H, W)."""
+    warmer = _through_lens(heat)[inner] > warm
+    return torch.from_numpy((labels == PERSON) | ((labels == CAR) & warmer))
+
+
+def _through_lens(heat: Array) -> Array:
+    return blur(heat, LENS_IR * len(heat))
 
 
 def _tensor(image: Array) -> Tensor:

@@ -91,10 +91,11 @@ def _facade(
     def of(values: ArrayLike) -> Array:
         return np.take(floats(values), which)
 
-    salt = np.array([block.salt for block in blocks])[which]
+    salts = np.array([block.salt for block in blocks])
+    salt = salts[which]
     front = np.array([wall.front for wall in walls])[which]
     size = np.sqrt(fu * fy)
-    shift = floats(salt % 1009)
+    shift = of(salts % 1009)
     stain = noise("stain", u, y, 0.12, size, shift)
     streak = noise("stain", 4 * u, 0.35 * y, 0.14, np.maximum(4 * fu, 0.35 * fy), shift + 31)
     grit = noise("grain", u, y, 0.04, size, shift)
@@ -109,63 +110,52 @@ def _facade(
     dirt = 1 - 0.30 * foot * (1 + 0.4 * stain)
     colour = floats([block.wall for block in blocks]).T
     albedo = np.clip(tone * dirt, 0.1, 2) * colour.take(which, axis=1)
-    luck = chance(np.array([block.salt for block in blocks]), 1, 2).astype(np.float64)
+    luck = chance(salts, 1, 2).astype(np.float64)
     warmth = of(weather.heat["wall"] * (0.82 + 0.36 * luck))
     heat = warmth * (1 + 0.035 * stain + 0.045 * streak + 0.08 * foot)
     glow = np.zeros_like(albedo)
 
-    shop = np.array([wall.front and wall.block.shop for wall in walls])[which]
-    base, high, width = (
-        np.where(shop, floats(3.9), floats(0.9)),
-        of([b.storey for b in blocks]),
-        of([b.bay for b in blocks]),
-    )
-    height = of([b.height for b in blocks])
+    shops = np.array([wall.front and wall.block.shop for wall in walls])
+    height, high = of([b.height for b in blocks]), of([b.storey for b in blocks])
+    width, base = of([b.bay for b in blocks]), of(np.where(shops, 3.9, 0.9))
     floor = np.floor((y - base) / high)
     bay = np.floor(u / width)
     fits = (floor >= 0) & (base + (floor + 1) * high < height + 0.2) & (bay >= 0)
     across, above = u - bay * width, y - base - floor * high
     half = of([0.5 * b.pane[0] * b.bay for b in blocks])
-    sill = np.where(shop, floats(0.26), floats(0.12)) * high
+    sill = of(np.where(shops, 0.26, 0.12)) * high
     lintel = sill + of([b.pane[1] for b in blocks]) * high
     middle = 0.5 * width
-    there = fits & (front | (chance(bay, 7, salt) < 0.45))
-    opening = overlap(across, middle - half, middle + half, fu)
-    hole = opening * overlap(above, sill, lintel, fy) * there
-    frame = 0.07
-    glass = overlap(across, middle - half + frame, middle + half - frame, fu)
-    glass = glass * overlap(above, sill + frame, lintel - frame, fy) * there
-    glass = glass * (1 - overlap(across, middle - 0.035, middle + 0.035, fu))
-    surround = overlap(across, middle - half - 0.14, middle + half + 0.14, fu)
-    surround = surround * overlap(above, sill - 0.18, lintel + 0.14, fy) * there * (salt % 3 > 0)
-    ledge = (
-        overlap(across, middle - half - 0.12, middle + half + 0.12, fu)
-        * overlap(above, sill - 0.12, sill, fy)
-        * there
-    )
-    band = overlap(above, -0.14, 0.10, fy) * fits * floats(salt % 2)
+    left, right = middle - half, middle + half
+    there = floats(fits & (front | (chance(bay, 7, salt) < 0.45)))
+    opening = overlap(across, left, right, fu) * there
+    hole = opening * overlap(above, sill, lintel, fy)
+    surround = overlap(across, left - 0.14, right + 0.14, fu)
+    surround = surround * overlap(above, sill - 0.18, lintel + 0.14, fy) * (there * of(salts % 3 > 0))
+    ledge = overlap(across, left - 0.12, right + 0.12, fu) * overlap(above, sill - 0.12, sill, fy) * there
+    band = overlap(above, -0.14, 0.10, fy) * fits * of(salts % 2)
     cornice = overlap(y, height - 0.55, height, fy)
     trim = np.maximum(np.maximum(surround, band), cornice) * 0.7
     pale = (colour * 0.5 + rgb([0.24, 0.23, 0.21])).take(which, axis=1)
     albedo = albedo + trim * (pale * tone - albedo)
     albedo = albedo * (1 - 0.35 * overlap(y, height - 0.75, height - 0.55, fy))
     albedo = albedo * (1 + 0.25 * ledge)
-    under = overlap(above, sill - 1.0, sill - 0.12, fy) * opening * there
+    under = overlap(above, sill - 1.0, sill - 0.12, fy) * opening
     albedo = albedo * (1 - 0.10 * under * (1 + streak).clip(0, 2))
 
     heat = heat * (1 + 0.13 * band + 0.08 * cornice + 0.08 * surround - 0.06 * ledge)
     at = np.flatnonzero(hole > 0)
     panes = Panes(
-        which[at], salt[at], u[at], y[at], fu[at], size[at], shift[at], bay[at], floor[at], across[at],
-        above[at], middle[at], half[at], sill[at], lintel[at], hole[at], glass[at], warmth[at],
+        which[at], salt[at], u[at], y[at], fu[at], fy[at], size[at], shift[at], bay[at], floor[at],
+        across[at], above[at], middle[at], half[at], sill[at], lintel[at], hole[at], warmth[at],
     )  # fmt: skip
     wall, shine, heat[at] = _panes(weather, walls, panes, albedo.take(at, axis=1), heat[at])
     put(albedo, at, wall)
     put(glow, at, shine)
-    if shop.any():
+    if shops.any():
         _shops(
             weather,
-            np.flatnonzero(shop & (y < 3.8)),
+            np.flatnonzero(shops[which] & (y < 3.8)),
             salt,
             of([_unit(w) for w in walls]),
             u,
@@ -181,13 +171,14 @@ def _facade(
 
 @dataclass(frozen=True)
 class Panes:
-    """The pixels of windows, as in _facade: walls, places on them, and shares of hole and glass."""
+    """The pixels of windows, as in _facade: walls, places on them, and shares of hole."""
 
     which: Array
     salt: Array
     u: Array
     y: Array
     fu: Array
+    fy: Array
     size: Array
     shift: Array
     bay: Array
@@ -199,7 +190,6 @@ class Panes:
     sill: Array
     lintel: Array
     hole: Array
-    glass: Array
     warmth: Array  # infrared radiance of the wall
 
 
@@ -207,6 +197,10 @@ def _panes(
     weather: Weather, walls: list[Wall], p: Panes, albedo: Array, heat: Array
 ) -> tuple[Array, Array, Array]:
     """Albedo, own light and infrared radiance of windows in a wall of the albedo and radiance given."""
+    left, right, frame = p.middle - p.half, p.middle + p.half, 0.07
+    glass = overlap(p.across, left + frame, right - frame, p.fu)
+    glass = glass * overlap(p.above, p.sill + frame, p.lintel - frame, p.fy)
+    glass = glass * (1 - overlap(p.across, p.middle - 0.035, p.middle + 0.035, p.fu))
     draw, kind = chance(p.bay, p.floor, p.salt), chance(p.bay, p.floor, p.salt + 1)
     cloth = ((kind < 0.4) & (p.across < p.middle - p.half * (0.1 + kind))) | (
         (kind > 0.65) & (p.above > p.lintel - (kind - 0.5) * 1.8)
@@ -215,19 +209,19 @@ def _panes(
     inside = np.where(cloth, rgb([0.36, 0.34, 0.30]) * fold, rgb([0.025, 0.028, 0.03]))
     recess = 1 - 0.6 * ramp(p.above, p.lintel - 0.40, p.lintel - 0.10)
     albedo = albedo + p.hole * (rgb([0.30, 0.29, 0.27]) * (0.6 + 0.4 * kind) - albedo)
-    albedo = albedo + p.glass * (inside * (0.55 * recess) - albedo)
+    albedo = albedo + glass * (inside * (0.55 * recess) - albedo)
     rise = (p.above - p.sill) / (p.lintel - p.sill)
-    sheen = p.glass * (0.03 + 0.20 * chance(p.bay, p.floor, p.salt + 2) ** 2) * (0.75 + 0.5 * rise)
+    sheen = glass * (0.03 + 0.20 * chance(p.bay, p.floor, p.salt + 2) ** 2) * (0.75 + 0.5 * rise)
     glow = sheen * rgb(weather.skyline * 0.6 + weather.zenith * 0.4)
     lit = draw < np.take(floats([wall.block.lit for wall in walls]), p.which)
     if weather.lamps_on:
         tint = LIT.take((chance(p.bay, p.floor, p.salt + 3) * 4).astype(np.intp), axis=1)
         room = (0.45 + 0.75 * rise) * (0.5 + 0.9 * kind) * np.where(cloth, 0.6 * fold, 1.0)
         room = room * (0.85 + 0.3 * noise("stain", p.u, p.y, 0.15, p.size, p.shift + 53))
-        glow = glow + (p.glass * lit * np.maximum(room, 0.05) * weather.windows) * tint
+        glow = glow + (glass * lit * np.maximum(room, 0.05) * weather.windows) * tint
     pane = weather.heat["pane"] + 0.10 * lit * (kind + 0.3) + 0.06 * (kind - 0.5)
     heat = heat + p.hole * (0.96 * p.warmth - heat)
-    return albedo, glow, heat + p.glass * (pane - heat)
+    return albedo, glow, heat + glass * (pane - heat)
 
 
 def _unit(wall: Wall) -> float:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 import numpy as np
 
@@ -108,12 +109,10 @@ def under_car(car: Car, x: Array, z: Array, soft: Array | float) -> Array:
 def outline(car: Car) -> Array:
     """Corners (8, 3) in the camera frame of the box around a car."""
     shape = SHAPES[car.body]
-    a, y, c = np.meshgrid(
-        (-shape.length / 2, shape.length / 2), (0, shape.roof), (-shape.width / 2, shape.width / 2)
-    )
+    half, side = shape.length / 2, shape.width / 2
+    a, y, c = np.array(list(product((-half, half), (0, shape.roof), (-side, side)))).T
     cos, sin = np.cos(car.heading), np.sin(car.heading)
-    corners = (car.x + a * cos + c * sin, y, car.z + a * sin - c * cos)
-    return np.stack(corners, -1).reshape(8, 3)
+    return np.stack((car.x + a * cos + c * sin, y, car.z + a * sin - c * cos), -1)
 
 
 @dataclass
@@ -279,10 +278,11 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
 
     tyre = (hit.part == 3) | (hit.part == 4)
     put(tyre, (0.018, 0.018, 0.018), heat["tyre"] if warm else 0.5 * (heat["tyre"] + heat["body"]), 0.0)
-    centre = np.where(a > 0, shape.length * 0.31, -shape.length * 0.29)
-    r = np.hypot(a - centre, y - WHEEL)
-    spoke = np.cos(5 * np.arctan2(y - WHEEL, a - centre)) > -0.35
-    rim = (hit.part == 4) & (r < WHEEL * 0.66)
+    at = np.flatnonzero(hit.part == 4)
+    along, up = a[at] - np.where(a[at] > 0, shape.length * 0.31, -shape.length * 0.29), y[at] - WHEEL
+    r, spoke = np.full(len(a), np.inf), np.zeros(len(a), bool)
+    r[at], spoke[at] = np.hypot(along, up), np.cos(5 * np.arctan2(up, along)) > -0.35
+    rim = r < WHEEL * 0.66
     put(rim, (0.06, 0.06, 0.06), heat["tyre"] * (1.1 if warm else 0.8), 0.1)
     put(
         rim & (spoke | (r < 0.07) | (r > WHEEL * 0.58)),
@@ -290,7 +290,7 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
         heat["tyre"] * (1.12 if warm else 0.75),
         0.2,
     )
-    put((hit.part == 4) & (r < WHEEL * 0.2), (0.20, 0.20, 0.20), heat["tyre"] * 1.0, 0.2)
+    put(r < WHEEL * 0.2, (0.20, 0.20, 0.20), heat["tyre"] * 1.0, 0.2)
     # Pressed steel bends gently: tilt the normals of flat panels as a real panel would.
     bent = body & (np.abs(hit.normal[1]) < 0.5)
     hit.normal[1] += np.where(bent, 0.75 * (y - 0.62), 0.0)

@@ -181,7 +181,8 @@ def _wear(p: Person, cloth: float, side: bool) -> list[Limb]:
 
 
 def _bones(limbs: list[Limb]) -> tuple[Array, Array]:
-    return floats([(*limb.a, *limb.b) for limb in limbs]), floats([(limb.ra, limb.rb) for limb in limbs])
+    ends, radii = [(*limb.a, *limb.b) for limb in limbs], [(limb.ra, limb.rb) for limb in limbs]
+    return floats(ends).T[..., None], floats(radii).T[..., None]
 
 
 def reach(person: Person, limbs: list[Limb]) -> float:
@@ -212,7 +213,9 @@ def draw_person(person: Person, limbs: list[Limb], x: Array, y: Array, pixel: fl
     at = np.flatnonzero(distance.min(0) < 0.5 * pixel / h)
     x, y = x.ravel()[at], y.ravel()[at]
     alpha = np.clip(0.5 - distance.take(at, axis=1) * np.float32(h / pixel), 0, 1)
-    through = np.cumprod((1 - alpha)[::-1], 0)[::-1]  # of each limb and all before it
+    through = 1 - alpha  # of each limb, then of it and all before it
+    for k in range(len(limbs) - 1, 0, -1):
+        through[k - 1] *= through[k]
     weight, total = alpha, 1 - through[0]
     weight[:-1] *= through[1:]
     weight /= np.maximum(total, 1e-6)

@@ -20,8 +20,9 @@ _SPECTRA = {"grain": (0.35, 2.0), "stain": (1.25, 1.0), "cloud": (1.75, 1.0), "l
 
 @cache
 def _tile(kind: str) -> Array:
-    """Mip pyramid of one periodic noise tile, level after level; level 0 has mean 0 and variance 1.
+    """Mip pyramid of one periodic noise tile; the level of side n starts at n^2, where no other one reaches.
 
+    The largest level has mean 0 and variance 1.
     Each entry holds a texel, what its right neighbour is more, and the same of the texel below (four float32
     seen as one complex128), so that one look-up serves an interpolation.
     """
@@ -31,16 +32,14 @@ def _tile(kind: str) -> Array:
     shape = np.where(frequency < low, 0.0, np.maximum(frequency, 1.0) ** -slope)
     tile = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((SIZE, SIZE))) * shape, s=(SIZE, SIZE))
     level = tile / tile.std()
-    levels = []
+    pyramid = np.zeros((2 * SIZE * SIZE, 4), np.float32)
     for _ in range(LEVELS):
         texel = level.astype(np.float32)
         pair = (texel, np.roll(texel, -1, 1) - texel)
-        levels.append(np.stack((*pair, *np.roll(pair, -1, 1)), -1).reshape(-1, 4))
+        corners = np.stack((*pair, *np.roll(pair, -1, 1)), -1).reshape(-1, 4)
+        pyramid[level.size : 2 * level.size] = corners
         level = level.reshape(level.shape[0] // 2, 2, -1, 2).mean((1, 3))
-    return np.concatenate(levels).view(np.complex128)[:, 0]
-
-
-_OFFSETS = np.cumsum([0] + [(SIZE >> k) ** 2 for k in range(LEVELS - 1)]).astype(np.int32)
+    return pyramid.view(np.complex128)[:, 0]
 
 
 def floats(values: ArrayLike) -> Array:
@@ -77,7 +76,7 @@ def noise(
     # The level is log2 of the footprint in texels, rounded: the exponent of sqrt(2) times it, which a float32
     # holds in its bits from the 23rd on, plus 127.
     level = ((floats(footprint) * np.float32(2**0.5 / texel)).view(np.int32) >> 23) - 127
-    level = np.minimum(np.maximum(level, 0), LEVELS - 1)
+    level = level.clip(0, LEVELS - 1)
     scale = ((127 - level) << 23).view(np.float32)  # 1 / 2^level
     column, row = u * np.float32(1 / texel), v * np.float32(1 / texel)
     for along, moved in ((column, np.float32(1) * shift), (row, np.float32(1.7) * shift)):
@@ -91,11 +90,11 @@ def noise(
     mask = size - 1
     texels = top.astype(np.int32)
     texels &= mask
+    texels += size
     texels *= size
     aside = left.astype(np.int32)
     aside &= mask
     texels += aside
-    texels += _OFFSETS.take(level)
     corner = _tile(kind).take(texels).view(np.float32).reshape(*texels.shape, 4)
     upper, value = corner[..., 1] * column, corner[..., 3] * column
     upper += corner[..., 0]
@@ -108,8 +107,8 @@ def noise(
 
 def overlap(x: Array, low: Array | float, high: Array | float, width: Array | float) -> Array:
     """Share of a pixel of size `width` centred at x that lies in [low, high]: an edge without jags."""
-    width = np.maximum(floats(width), 1e-6)
-    half = 0.5 * width
+    width = floats(width)
+    half = np.float32(0.5) * width
     covered = np.asarray(np.minimum(x + half, high) - np.maximum(x - half, low))
     covered /= width
     return covered.clip(0, 1, out=covered)
@@ -117,7 +116,7 @@ def overlap(x: Array, low: Array | float, high: Array | float, width: Array | fl
 
 def stripes(x: Array, period: float, on: float, width: Array | float) -> Array:
     """Square wave, 1 on the first `on` metres of each period, averaged over pixels of size `width`."""
-    half = 0.5 * np.maximum(floats(width), 1e-6)
+    half = np.float32(0.5) * floats(width)
 
     def integral(t: Array) -> Array:
         whole = np.floor(t / period)
@@ -160,9 +159,10 @@ def bricks(u: Array, y: Array, width: Array | float, length: float = 0.5, course
 def capsules(x: Array, y: Array, ends: Array, radii: Array) -> tuple[Array, Array, Array]:
     """Signed distance (n, N) from N points to n tapered capsules, and offsets from their axes.
 
-    `ends` is (n, 4): ax, ay, bx, by; `radii` (n, 2): at a and at b. Offsets are in shares of the radius.
+    `ends` is (4, n, 1): ax, ay, bx, by; `radii` (2, n, 1): at a and at b; or N for 1, where each point has
+    capsules of its own. Offsets are in shares of the radius.
     """
-    ax, ay, bx, by = (ends[:, k : k + 1] for k in range(4))
+    ax, ay, bx, by = ends
     ex, ey = bx - ax, by - ay
     square = ex * ex + ey * ey + np.float32(1e-9)
     px, py = x - ax, y - ay
@@ -171,8 +171,8 @@ def capsules(x: Array, y: Array, ends: Array, radii: Array) -> tuple[Array, Arra
     along.clip(0, 1, out=along)
     px -= along * ex
     py -= along * ey
-    along *= radii[:, 1:] - radii[:, :1]
-    along += radii[:, :1]
+    along *= radii[1] - radii[0]
+    along += radii[0]
     distance = np.sqrt(px * px + py * py) - along
     px /= along
     py /= along
