@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fusionlab.data.scenes import scene
+from fusionlab.errors import UserError
 from fusionlab.metrics import evaluate
 from fusionlab.metrics.truth import kept, psnr, ssim
 
@@ -40,3 +41,16 @@ def test_ssim_is_that_of_the_reference_convention_with_the_truth_as_both_sources
     (row,) = evaluate(reference, reference, image, "reference", ["SSIM"]).rows
     assert ssim(image / 255, reference / 255) == pytest.approx(row["SSIM"], rel=1e-9)
     assert ssim(truth.reference, truth.reference) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("score", [psnr, ssim])
+def test_grey_levels_up_to_255_are_refused(truth, score):
+    with pytest.raises(UserError, match=r"fused holds .*; scores by the truth take images in \[0, 1\]"):
+        score(255 * truth.vi, truth.reference)
+
+
+def test_ssim_needs_a_whole_window():
+    small = torch.rand(1, 1, 10, 40)
+    with pytest.raises(UserError, match="fused is smaller than 11 pixels a side"):
+        ssim(small, small)
+    assert math.isinf(psnr(small, small))
