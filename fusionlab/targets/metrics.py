@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -41,20 +42,25 @@ PAPERS: dict[str, dict[str, tuple[str, ...]]] = {
         "coconet": ("EN", "SD", "VIF", "SF", "AG", "SCD"),
         "reference": HEADLINE,
     },
+    "m3fd": {  # of CAF's Table 3; its SD and SCD exist as a figure only
+        "caf": ("SD", "MI", "VIF", "SCD"),
+        "reference": HEADLINE,
+    },
 }
 
 
 def conventions(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
     """Images that cost nothing, and two of our networks, in the convention of each paper that prints a table.
 
-    On TNO (42 pairs: CoMoFusion Table 1, CoCoNet Table 1, DMFuse Table 5) and on RoadScene's 50 test pairs
-    (MMDRFuse Table 5, CoCoNet Table 1), and in `reference`. Other data are scored in all of these.
+    On TNO (42 pairs: CoMoFusion Table 1, CoCoNet Table 1, DMFuse Table 5), on RoadScene's 50 test pairs
+    (MMDRFuse Table 5, CoCoNet Table 1), on 3 of the 4200 pairs of M3FD (CAF Table 3), and in `reference`.
+    Other data are scored in all of these.
     """
     rows = (*BASELINES, *TRICKS, "mmdrfuse", "comofusion")
     require("metrics/conventions", row, rows)
     for name in PAPERS if data == "auto" else [data]:
         pairs = open_set(name, profile, seed)
-        wanted = PAPERS.get(name, {**PAPERS["tno"], **PAPERS["roadscene"]})
+        wanted = PAPERS.get(name, ChainMap(*PAPERS.values()))
         images, weights = fusers([row] if row else rows)
         forms = {
             (convention, metric): form(convention, metric)
@@ -159,8 +165,8 @@ def _percent(flipped: Tensor) -> float:
 
 
 def open_set(data: str, profile: str, seed: int) -> Pairs:
-    """The test pairs of a set (of TNO all, of scenes 32), at `smoke` two of them."""
-    split = None if data == "tno" else "test"
+    """The test pairs of a set (of TNO and M3FD all there are, of scenes 32), at `smoke` two of them."""
+    split = None if data in ("tno", "m3fd") else "test"
     limit = 2 if profile == "smoke" else 32 if data == "scenes" else None
     return open_pairs(data, limit, seed=seed, split=split)
 

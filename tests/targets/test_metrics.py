@@ -80,11 +80,19 @@ def test_every_form_is_computed_once_and_by_its_saving_rule():
 
 def test_rows_of_conventions_carry_their_papers_and_their_weights(tmp_path):
     made = targets.reproduce("metrics/conventions", "mmdrfuse", "smoke", "scenes", 0, tmp_path)
-    assert {record.convention for record in made} >= {"comofusion", "coconet", "mmdrfuse", "reference"}
+    papers = {"comofusion", "coconet", "mmdrfuse", "dmfuse", "caf"}
+    assert {record.convention for record in made} == papers | {"reference"}
     assert {len(record.weights) for record in made} == {64}
     assert records.lint(made) == []
     copy = targets.reproduce("metrics/conventions", "infrared", "smoke", "scenes", 0, tmp_path)
     assert "SCD" not in {record.metric for record in copy}  # a copy has none
+
+
+def test_caf_is_measured_on_the_three_pairs_of_m3fd(tmp_path, shared, monkeypatch):
+    monkeypatch.setenv("FUSIONLAB_MIRROR", str(shared / "data"))
+    made = targets.reproduce("metrics/conventions", "average", "laptop", "m3fd", 0, tmp_path)
+    assert {record.metric for record in made if record.convention == "caf"} == {"SD", "MI", "VIF", "SCD"}
+    assert {record.n for record in made} == {"3 of 4200"}
 
 
 def test_noise_raises_entropy_and_gradients_and_nothing_else_that_sees_the_sources(tmp_path):
