@@ -189,8 +189,9 @@ def _boxes(owner: Array, plan: Plan) -> tuple[tuple[Box, ...], tuple[str, ...]]:
             continue
         inside = owner[window] == number
         label = int(plan.classes[number])
-        if label in (CAR, PERSON) and inside.sum() >= 8:
+        name = plan.owners[number - 1]
+        if name.startswith(("car", "person")) and inside.sum() >= 8:
             rows, columns = window
             boxes.append(Box(columns.start, rows.start, columns.stop, rows.stop, label))
-            names.append(plan.owners[number - 1])
+            names.append(name)
     return tuple(boxes), tuple(names)

@@ -6,7 +6,10 @@ import numpy as np
 
 from fusionlab.data.scenes.canvas import Sprite, unit, within
 from fusionlab.data.scenes.plan import Post, Tree
-from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, pixels, ramp, rgb
+from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, pixels, ramp, rgb, stripes
+
+PANEL = (1.05, 0.70)  # half width and half height of the panel of case "sign", metres
+MARGIN = 0.36  # of the panel, left blank about its print: wider than the ring that Truth.both looks at
 
 # For each pixel about a tree, metres right of its foot (h, w) and up (h, w); metres a pixel.
 Place = tuple[Array, Array, float]
@@ -202,6 +205,12 @@ def _sign(sprite: Sprite, post: Post, x: Array, y: Array, pixel: float, heat: di
         inner = distance + 0.075
         plate, middle = rgb([0.42, 0.03, 0.03], 2), rgb([0.62, 0.60, 0.52], 2)
         mark = overlap(x, -0.035, 0.035, pixel) * overlap(v, -0.13, 0.14, pixel)
+    elif post.sign == "panel":
+        inner = printed(post, x, y)
+        distance = inner - MARGIN
+        plate, middle = rgb([0.55, 0.55, 0.55], 2), rgb([0.03, 0.09, 0.30], 2)
+        letters = stripes(x, 0.16, 0.11, pixel) * (np.abs(x + 0.08) < 0.56) * (np.abs(x - 0.24) > 0.08)
+        mark = overlap(np.abs(v + 0.20), 0.06, 0.22, pixel) * letters
     else:
         distance = np.maximum(np.abs(x) - 0.30, np.abs(v) - 0.42)
         inner = distance + 0.05
@@ -210,11 +219,16 @@ def _sign(sprite: Sprite, post: Post, x: Array, y: Array, pixel: float, heat: di
     alpha = np.clip(0.5 - distance / pixel, 0, 1).astype(np.float32)
     inside = np.clip(0.5 - inner / pixel, 0, 1)
     colour = plate + inside * (middle - plate)
-    ink = rgb([0.6, 0.6, 0.6], 2) if post.sign == "board" else rgb([0.03, 0.03, 0.03], 2)
+    ink = rgb([0.6, 0.6, 0.6], 2) if post.sign in ("board", "panel") else rgb([0.03, 0.03, 0.03], 2)
     colour = colour + (mark * inside) * (ink - colour)
     flat = np.zeros_like(sprite.normal)
     flat[2] = -1
     sprite.add(alpha, colour.astype(np.float32), heat["steel"] * 1.04, flat)
+
+
+def printed(post: Post, x: Array, y: Array) -> Array:
+    """Metres outside (below 0: inside) the print of a panel, at points (x, y) of its plane."""
+    return np.maximum(np.abs(x) - (PANEL[0] - MARGIN), np.abs(y - post.height + 0.25) - (PANEL[1] - MARGIN))
 
 
 def draw_cone(x: Array, y: Array, pixel: float, heat: float) -> Sprite:

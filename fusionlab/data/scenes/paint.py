@@ -83,9 +83,12 @@ def _sunlit(plan: Plan, weather: Weather, x: float, y: float, z: float) -> float
 
 def _paint_sprite(
     sprite: Sprite, region: tuple[slice, slice], place: tuple[float, float], y: Array,
-    canvas: Canvas, plan: Plan, weather: Weather, owner: int = 0,
+    canvas: Canvas, plan: Plan, weather: Weather, owner: int = 0, hidden: bool = False,
 ) -> None:  # fmt: skip
-    """Lights a sprite standing at place (x, z) and lays it on the canvas; y is the height of its pixels."""
+    """Lights a sprite standing at place (x, z) and lays it on the canvas; y is the height of its pixels.
+
+    A hidden one sends back as much light of each colour as what stands behind it.
+    """
     x, z = place
     at, row, column = pixels(sprite.alpha > 0.003)
     if not at.size:
@@ -98,7 +101,15 @@ def _paint_sprite(
     if flat.glow is not None:
         light += flat.glow.take(at, axis=1)
     where = (row + region[0].start, column + region[1].start)
+    if hidden:
+        light *= _tone(canvas.radiance[:, *where]) / _tone(light)
     canvas.paint(where, flat.alpha[at], light, flat.heat[at], z, owner)
+
+
+def _tone(radiance: Array) -> Array:
+    """What planes (3, n) average to (3, 1) for the eye, that is after a tone curve close to a root."""
+    root: Array = np.sqrt(radiance).mean(1, keepdims=True)
+    return root * root
 
 
 def _tree_painters(canvas: Canvas, plan: Plan, weather: Weather) -> list[tuple[float, Painter]]:
@@ -121,12 +132,16 @@ def _tree_painters(canvas: Canvas, plan: Plan, weather: Weather) -> list[tuple[f
 
 def _paint_post(post: Post, canvas: Canvas, plan: Plan, weather: Weather) -> None:
     left, right = min(0.0, post.arm) - 0.6, max(0.0, post.arm) + 0.6
+    if post.sign == "panel":
+        left, right = -objects.PANEL[0], objects.PANEL[0]
     region = canvas.window(post.x + left, post.x + right, 0.0, post.height + 0.5, post.z)
     if region is not None:
         x, y = canvas.plane(region, post.x, post.z)
         lamp = weather.lamp_glow * floats(weather.burns(post.x, post.z))
         sprite = objects.draw_post(post, x, y, post.z * canvas.pixel, weather.heat, lamp)
         _paint_sprite(sprite, region, (post.x, post.z), y, canvas, plan, weather)
+        if post.sign == "panel":
+            canvas.owner[region][objects.printed(post, x, y) < 0] = plan.owners.index("print 0") + 1
 
 
 def _paint_person(
@@ -137,7 +152,8 @@ def _paint_person(
     if region is not None:
         x, y = canvas.plane(region, person.x, person.z)
         sprite = people.draw_person(person, limbs, x, y, person.z * canvas.pixel)
-        _paint_sprite(sprite, region, (person.x, person.z), y, canvas, plan, weather, owner)
+        hidden = person.wear == "leaves"
+        _paint_sprite(sprite, region, (person.x, person.z), y, canvas, plan, weather, owner, hidden)
 
 
 def _paint_cone(x: float, z: float, owner: int, canvas: Canvas, plan: Plan, weather: Weather) -> None:
@@ -180,3 +196,6 @@ def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weathe
     place = (at // shape[1] + region[0].start, at % shape[1] + region[1].start)
     alpha, depth = floats(rays / RAYS**2), np.maximum(mean(hit.depth), 1.0)
     canvas.paint(place, alpha, colour, mean(heat), depth, owner)
+    if car.driver:
+        mine = (mean(cars.driver_at(car, hit)) >= 0.5) & (alpha >= 0.5)
+        canvas.owner[place[0][mine], place[1][mine]] = plan.owners.index("driver 0") + 1
