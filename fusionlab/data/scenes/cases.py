@@ -48,16 +48,13 @@ def _camouflage(plan: Plan) -> Plan:
     person, plan = _cast(plan, x, z)
     plan = _clear(plan, x, z + 1.7)
     person = replace(person, wear="leaves", coat=GREEN, trousers=GREEN, skin=GREEN, hair=GREEN)
-    behind = tuple(
-        Tree(x + aside, z + 0.6 + 0.1 * k, 2.8, 1.4, 0.4, plan.salt + k, bush=True)
-        for k, aside in enumerate((-1.2, -0.4, 0.4, 1.2))
-    )
-    before = tuple(
-        Tree(x + aside, z - 0.5 + 0.05 * k, 0.8, 0.7, 0.4, plan.salt + 9 + k, bush=True)
-        for k, aside in enumerate((-0.7, 0.0, 0.7))
+    behind = tuple(  # tall bushes, and before them low ones, so that no street shows through
+        Tree(x + 0.6 * k, z + deep + 0.05 * k % 0.2, tall, crown, 0.4, plan.salt + 9 * k + 40, bush=True)
+        for deep, tall, crown, reach in ((0.6, 3.2, 1.3, 3), (0.3, 1.7, 0.9, 3))
+        for k in range(-reach, reach + 1)
     )
     cars = tuple(c for c in plan.cars if math.hypot(c.x - x, c.z - z - 0.6) > 5)
-    return replace(plan, people=(person, *plan.people), cars=cars, trees=plan.trees + behind + before)
+    return replace(plan, people=(person, *plan.people), cars=cars, trees=plan.trees + behind)
 
 
 def _glare(plan: Plan) -> Plan:
@@ -79,11 +76,11 @@ def _cast(plan: Plan, x: float, z: float) -> tuple[Person, Plan]:
 
 
 def _verge(plan: Plan) -> tuple[float, float]:
-    """The nearest place (x, z) beside the road, 8.5 m away or more, that is well inside the picture."""
+    """The nearest place (x, z) beside the road, 7 m away or more, that is well inside the picture."""
     street = plan.street
     kerbs = (-street.half - 1.2, street.half + 1.2)
     spots = [street.to_camera(float(s), w) for w in kerbs for s in np.arange(-6, 45, 0.5)]
-    return min((spot for spot in spots if spot[1] > 8.5 and abs(spot[0]) < 0.34 * spot[1]), key=lambda p: p[1])
+    return min((spot for spot in spots if spot[1] > 7 and abs(spot[0]) < 0.34 * spot[1]), key=lambda p: p[1])
 
 
 def _clear(plan: Plan, x: float, z: float) -> Plan:

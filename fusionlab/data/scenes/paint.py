@@ -102,7 +102,9 @@ def _paint_sprite(
         light += flat.glow.take(at, axis=1)
     where = (row + region[0].start, column + region[1].start)
     if hidden:
-        light *= _tone(canvas.radiance[:, *where]) / _tone(light)
+        leaves = canvas.radiance[:, *region][:, y > 0.4]
+        albedo = flat.albedo.take(at, axis=1)
+        light = _tone(leaves) * albedo / _tone(albedo)
     canvas.paint(where, flat.alpha[at], light, flat.heat[at], z, owner)
 
 
