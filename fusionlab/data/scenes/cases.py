@@ -49,8 +49,8 @@ def _camouflage(plan: Plan) -> Plan:
     plan = _clear(plan, x, z + 1.7)
     person = replace(person, wear="leaves", coat=GREEN, trousers=GREEN, skin=GREEN, hair=GREEN)
     behind = tuple(  # tall bushes, and before them low ones, so that no street shows through
-        Tree(x + 0.6 * k, z + deep + 0.05 * k % 0.2, tall, crown, 0.4, plan.salt + 9 * k + 40, bush=True)
-        for deep, tall, crown, reach in ((0.6, 3.2, 1.3, 3), (0.3, 1.7, 0.9, 3))
+        Tree(x + 0.28 * k, z + deep + 0.05 * k % 0.2, tall, crown, 0.4, plan.salt + 9 * k + 40, bush=True)
+        for deep, tall, crown, reach in ((0.6, 3.4, 0.8, 6), (0.45, 2.4, 0.6, 6), (0.3, 1.5, 0.6, 6))
         for k in range(-reach, reach + 1)
     )
     cars = tuple(c for c in plan.cars if math.hypot(c.x - x, c.z - z - 0.6) > 5)

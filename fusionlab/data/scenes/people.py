@@ -232,7 +232,7 @@ def draw_person(person: Person, limbs: list[Limb], x: Array, y: Array, pixel: fl
     albedo = (floats([limb.colour for limb in limbs]).T @ tone) * np.clip(1 + 0.14 * fold, 0.5, 1.5)
     if person.wear == "leaves":
         leaf = noise("leaf", x, y, 0.05, pixel, person.salt % 907)
-        albedo = rgb(person.coat) * np.clip(0.9 + 0.7 * leaf, 0.15, 2.5)
+        albedo = rgb(person.coat) * np.clip(0.9 + 0.4 * leaf, 0.15, 2.5)
         low = 0.055 * person.z
         total *= ramp(y + 0.1 * leaf, low, low + 0.2)
     flat = sprite.flat()
