@@ -77,10 +77,11 @@ def _cast(plan: Plan, x: float, z: float) -> tuple[Person, Plan]:
 
 def _verge(plan: Plan) -> tuple[float, float]:
     """The nearest place (x, z) beside the road, 7 m away or more, that is well inside the picture."""
-    street = plan.street
+    street, camera = plan.street, plan.camera
+    near = max(7.0, camera.height * camera.focal / (1 - camera.horizon))  # whose ground is in the picture
     kerbs = (-street.half - 1.2, street.half + 1.2)
     spots = [street.to_camera(float(s), w) for w in kerbs for s in np.arange(-6, 45, 0.5)]
-    return min((spot for spot in spots if spot[1] > 7 and abs(spot[0]) < 0.34 * spot[1]), key=lambda p: p[1])
+    return min((spot for spot in spots if spot[1] > near and abs(spot[0]) < 0.34 * spot[1]), key=lambda p: p[1])
 
 
 def _clear(plan: Plan, x: float, z: float) -> Plan:

@@ -102,15 +102,22 @@ def _paint_sprite(
         light += flat.glow.take(at, axis=1)
     where = (row + region[0].start, column + region[1].start)
     if hidden:
-        leaves = canvas.radiance[:, *region][:, y > 0.4]
         albedo = flat.albedo.take(at, axis=1)
-        light = _tone(leaves) * albedo / _tone(albedo)
+        light = _tone(_around(canvas.radiance, *where)) * albedo / _tone(albedo)
     canvas.paint(where, flat.alpha[at], light, flat.heat[at], z, owner)
 
 
-def _tone(radiance: Array) -> Array:
+def _around(radiance: Array, row: Array, column: Array) -> Array:
+    """What planes (3, H, W) hold in the box about pixels and beside it for a third of its width, (3, n)."""
+    left, right = column.min(), column.max() + 1
+    beside = (right - left) // 3
+    box = radiance[:, row.min() : row.max() + 1, max(left - beside, 0) : right + beside]
+    return box.reshape(3, -1)
+
+
+def _tone(light: Array) -> Array:
     """What planes (3, n) average to (3, 1) for the eye, that is after a tone curve close to a root."""
-    root: Array = np.sqrt(radiance).mean(1, keepdims=True)
+    root: Array = np.sqrt(light).mean(1, keepdims=True)
     return root * root
 
 
