@@ -32,6 +32,7 @@ SHAPES = {
     "sedan": Shape(4.5, 1.78, 0.92, 0.80, 0.90, 1.44, 1.05, -1.75, 0.25, -1.05),
     "hatch": Shape(4.0, 1.74, 0.95, 0.84, 0.95, 1.50, 1.05, -1.93, 0.30, -1.60),
     "van": Shape(4.8, 1.92, 1.08, 1.00, 1.08, 1.92, 1.70, -2.33, 1.00, -2.22),
+    "bus": Shape(6.4, 2.20, 1.10, 1.02, 1.10, 2.70, 2.85, -3.10, 2.45, -3.05),
 }
 WHEEL = 0.32  # radius of a wheel, metres
 Colour = tuple[float, float, float]
@@ -233,7 +234,9 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
     side_glass, end_glass = _windows(car, hit)
     put(side_glass | end_glass, (0.012, 0.014, 0.016), heat["glass"], 0.75)
     if car.driver:
-        put(driver_at(car, hit), (0.36, 0.24, 0.18), heat["glass"], 0.25)
+        driver = driver_at(car, hit)
+        put(driver, (0.36, 0.24, 0.18), heat["glass"], 0.25)
+        put(driver & (y < shape.belt + 0.65), (0.20, 0.22, 0.27), heat["glass"], 0.25)
 
     nose, tail = a > half - 0.32, a < -half + 0.28
     lower = body & (y < 0.40)
@@ -310,11 +313,14 @@ def _windows(car: Car, hit: Hit) -> tuple[Array, Array]:
 
 
 def driver_at(car: Car, hit: Hit) -> Array:
-    """Which points (n) of the windscreen show the driver: face and shoulders."""
+    """Which points (n) of the windscreen of a bus show the driver: face and shoulders, above the dashboard.
+
+    Glass lies about them wider than the ring that Truth.both looks at, so that it compares glass with glass.
+    """
     a, y, c = hit.point
     belt = SHAPES[car.body].belt
-    driver = np.hypot((c - 0.36) / 0.12, (y - belt - 0.22) / 0.15) < 1
-    driver |= (np.abs(c - 0.36) < 0.22) & (y < belt + 0.12)
+    c, y = c - 0.36, y - belt - 0.42
+    driver = (np.hypot(c / 0.11, (y - 0.38) / 0.15) < 1) | ((np.hypot(c / 0.27, y / 0.26) < 1) & (y > 0))
     return _windows(car, hit)[1] & (a > 0) & driver
 
 

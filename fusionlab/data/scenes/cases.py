@@ -36,7 +36,7 @@ def stage(plan: Plan, case: str | None) -> Plan:
         plan = _clear(plan, 0.6, 6.5)
         return replace(plan, posts=(*plan.posts, Post(0.6, 6.5, 2.2, 0.0, "panel", plan.salt)))
     if case == "windscreen":
-        car = Car(0.3, 8.0, FACING + 0.1, (0.55, 0.56, 0.57), "hatch", running=True, driver=True)
+        car = Car(0.3, 10.0, FACING + 0.1, (0.55, 0.56, 0.57), "bus", running=True, driver=True)
     else:
         car = Car(0.3, 10.0, FACING + 0.5, (0.30, 0.31, 0.33), "sedan", running=False, bonnet=0.9)
     plan = _clear(plan, car.x, car.z + 2.5)

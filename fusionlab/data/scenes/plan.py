@@ -100,7 +100,7 @@ class Car:
     z: float
     heading: float  # angle of its nose from the x axis towards z
     paint: tuple[float, float, float]
-    body: str  # sedan, hatch, van
+    body: str  # sedan, hatch, van, bus
     running: bool
     bonnet: float = 0.0  # warmth left in the bonnet of a parked car, 1 as when running
     driver: bool = False  # someone to be seen behind the windscreen
