@@ -105,6 +105,10 @@ def _suited(condition: str | None, settings: Settings) -> str | None:
         if wanted == "day" or condition in ("day", "fog"):
             raise UserError("headlights glare after dark: leave the condition out, or use dusk or night")
         wanted = wanted or condition or "night"
+    if settings.case == "sign":
+        if "night" in (wanted, condition):
+            raise UserError("a sign is read by daylight: leave the condition out, or use day, dusk or fog")
+        wanted = wanted or condition or "day"
     if wanted is not None and condition not in (None, wanted):
         raise UserError(f"at hour {settings.hour} it is {wanted}, not {condition}: leave one of the two out")
     return wanted or condition

@@ -33,8 +33,9 @@ def stage(plan: Plan, case: str | None) -> Plan:
     if case == "glare":
         return _glare(plan)
     if case == "sign":
-        plan = _clear(plan, 0.6, 6.5)
-        return replace(plan, posts=(*plan.posts, Post(0.6, 6.5, 2.2, 0.0, "panel", plan.salt)))
+        x, z = _verge(plan)
+        plan = _clear(plan, x, z + 4)
+        return replace(plan, posts=(*plan.posts, Post(x, z, 3.2, 0.0, "panel", plan.salt)))
     if case == "windscreen":
         car = Car(0.3, 10.0, FACING + 0.1, (0.55, 0.56, 0.57), "bus", running=True, driver=True)
     else:

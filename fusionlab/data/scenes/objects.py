@@ -6,10 +6,23 @@ import numpy as np
 
 from fusionlab.data.scenes.canvas import Sprite, unit, within
 from fusionlab.data.scenes.plan import Post, Tree
-from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, pixels, ramp, rgb, stripes
+from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, pixels, ramp, rgb
 
-PANEL = (1.05, 0.70)  # half width and half height of the panel of case "sign", metres
-MARGIN = 0.36  # of the panel, left blank about its print: wider than the ring that Truth.both looks at
+PANEL, PRINT = (1.50, 1.00), (0.97, 0.47)  # half widths and heights of case "sign", metres
+# What is printed; the margin about it is wider than the ring that Truth.both looks at.
+WORDS = (
+    "##. ### .#. ##.",
+    "#.# #.# #.# #.#",
+    "##. #.# ### #.#",
+    "#.# #.# #.# #.#",
+    "#.# ### #.# ##.",
+    "               ",
+    "#.# ### ##. #.#",
+    "#.# #.# #.# #.#",
+    "### #.# ##. ##.",
+    "### #.# #.# #.#",
+    "#.# ### #.# #.#",
+)
 
 # For each pixel about a tree, metres right of its foot (h, w) and up (h, w); metres a pixel.
 Place = tuple[Array, Array, float]
@@ -206,11 +219,11 @@ def _sign(sprite: Sprite, post: Post, x: Array, y: Array, pixel: float, heat: di
         plate, middle = rgb([0.42, 0.03, 0.03], 2), rgb([0.62, 0.60, 0.52], 2)
         mark = overlap(x, -0.035, 0.035, pixel) * overlap(v, -0.13, 0.14, pixel)
     elif post.sign == "panel":
-        inner = printed(post, x, y)
-        distance = inner - MARGIN
-        plate, middle = rgb([0.55, 0.55, 0.55], 2), rgb([0.03, 0.09, 0.30], 2)
-        letters = stripes(x, 0.16, 0.11, pixel) * (np.abs(x + 0.08) < 0.56) * (np.abs(x - 0.24) > 0.08)
-        mark = overlap(np.abs(v + 0.20), 0.06, 0.22, pixel) * letters
+        up = y - _middle(post)
+        distance = np.maximum(np.abs(x) - PANEL[0], np.abs(up) - PANEL[1])
+        inner = distance + 0.05
+        plate, middle = rgb([0.55, 0.55, 0.55], 2), rgb([0.02, 0.10, 0.05], 2)
+        mark = _letters(x, up)
     else:
         distance = np.maximum(np.abs(x) - 0.30, np.abs(v) - 0.42)
         inner = distance + 0.05
@@ -227,8 +240,23 @@ def _sign(sprite: Sprite, post: Post, x: Array, y: Array, pixel: float, heat: di
 
 
 def printed(post: Post, x: Array, y: Array) -> Array:
-    """Metres outside (below 0: inside) the print of a panel, at points (x, y) of its plane."""
-    return np.maximum(np.abs(x) - (PANEL[0] - MARGIN), np.abs(y - post.height + 0.25) - (PANEL[1] - MARGIN))
+    """Whether points (x, y) of the plane of a panel lie on its print."""
+    return (np.abs(x) < PRINT[0]) & (np.abs(y - _middle(post)) < PRINT[1])
+
+
+def _middle(post: Post) -> float:
+    """Height of the middle of a panel, metres."""
+    return post.height - PANEL[1] + 0.05
+
+
+def _letters(x: Array, v: Array) -> Array:
+    """1 where WORDS are inked, at points (x right of, v above the middle of the panel), else 0."""
+    ink = np.array([[cell == "#" for cell in line] for line in WORDS], np.float32)
+    rows, columns = ink.shape
+    row = np.floor((PRINT[1] - v) / (2 * PRINT[1]) * rows).astype(np.intp)
+    column = np.floor((x + PRINT[0]) / (2 * PRINT[0]) * columns).astype(np.intp)
+    inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+    return np.where(inside, ink[row.clip(0, rows - 1), column.clip(0, columns - 1)], np.float32(0))
 
 
 def draw_cone(x: Array, y: Array, pixel: float, heat: float) -> Sprite:

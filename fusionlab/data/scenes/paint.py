@@ -142,7 +142,7 @@ def _tree_painters(canvas: Canvas, plan: Plan, weather: Weather) -> list[tuple[f
 def _paint_post(post: Post, canvas: Canvas, plan: Plan, weather: Weather) -> None:
     left, right = min(0.0, post.arm) - 0.6, max(0.0, post.arm) + 0.6
     if post.sign == "panel":
-        left, right = -objects.PANEL[0], objects.PANEL[0]
+        left, right = -objects.PANEL[0] - 0.1, objects.PANEL[0] + 0.1
     region = canvas.window(post.x + left, post.x + right, 0.0, post.height + 0.5, post.z)
     if region is not None:
         x, y = canvas.plane(region, post.x, post.z)
@@ -150,7 +150,7 @@ def _paint_post(post: Post, canvas: Canvas, plan: Plan, weather: Weather) -> Non
         sprite = objects.draw_post(post, x, y, post.z * canvas.pixel, weather.heat, lamp)
         _paint_sprite(sprite, region, (post.x, post.z), y, canvas, plan, weather)
         if post.sign == "panel":
-            canvas.owner[region][objects.printed(post, x, y) < 0] = plan.owners.index("print 0") + 1
+            canvas.owner[region][objects.printed(post, x, y)] = plan.owners.index("print 0") + 1
 
 
 def _paint_person(
