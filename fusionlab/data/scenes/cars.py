@@ -32,7 +32,7 @@ SHAPES = {
     "sedan": Shape(4.5, 1.78, 0.92, 0.80, 0.90, 1.44, 1.05, -1.75, 0.25, -1.05),
     "hatch": Shape(4.0, 1.74, 0.95, 0.84, 0.95, 1.50, 1.05, -1.93, 0.30, -1.60),
     "van": Shape(4.8, 1.92, 1.08, 1.00, 1.08, 1.92, 1.70, -2.33, 1.00, -2.22),
-    "bus": Shape(6.4, 2.20, 1.10, 1.02, 1.10, 2.70, 2.85, -3.10, 2.45, -3.05),
+    "bus": Shape(6.4, 2.20, 1.10, 1.02, 1.10, 2.80, 2.85, -3.10, 2.45, -3.05),
 }
 WHEEL = 0.32  # radius of a wheel, metres
 Colour = tuple[float, float, float]
@@ -236,7 +236,7 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
     if car.driver:
         driver = driver_at(car, hit)
         put(driver, (0.36, 0.24, 0.18), heat["glass"], 0.25)
-        put(driver & (y < shape.belt + 0.65), (0.20, 0.22, 0.27), heat["glass"], 0.25)
+        put(driver & (y < shape.belt + 0.71), (0.36, 0.38, 0.43), heat["glass"], 0.25)
 
     nose, tail = a > half - 0.32, a < -half + 0.28
     lower = body & (y < 0.40)
@@ -319,7 +319,7 @@ def driver_at(car: Car, hit: Hit) -> Array:
     """
     a, y, c = hit.point
     belt = SHAPES[car.body].belt
-    c, y = c - 0.36, y - belt - 0.42
+    c, y = c - 0.36, y - belt - 0.48
     driver = (np.hypot(c / 0.11, (y - 0.38) / 0.15) < 1) | ((np.hypot(c / 0.27, y / 0.26) < 1) & (y > 0))
     return _windows(car, hit)[1] & (a > 0) & driver
 

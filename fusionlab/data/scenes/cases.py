@@ -33,11 +33,11 @@ def stage(plan: Plan, case: str | None) -> Plan:
     if case == "glare":
         return _glare(plan)
     if case == "sign":
-        x, z = _verge(plan)
+        x, z = _verge(plan, 9.0)
         plan = _clear(plan, x, z + 4)
-        return replace(plan, posts=(*plan.posts, Post(x, z, 3.2, 0.0, "panel", plan.salt)))
+        return replace(plan, posts=(*plan.posts, Post(x, z, 3.5, 0.0, "panel", plan.salt)))
     if case == "windscreen":
-        car = Car(0.3, 10.0, FACING + 0.1, (0.55, 0.56, 0.57), "bus", running=True, driver=True)
+        car = Car(0.3, 9.2, FACING + 0.1, (0.55, 0.56, 0.57), "bus", running=True, driver=True)
     else:
         car = Car(0.3, 10.0, FACING + 0.5, (0.30, 0.31, 0.33), "sedan", running=False, bonnet=0.9)
     plan = _clear(plan, car.x, car.z + 2.5)
@@ -45,7 +45,7 @@ def stage(plan: Plan, case: str | None) -> Plan:
 
 
 def _camouflage(plan: Plan) -> Plan:
-    x, z = _verge(plan)
+    x, z = _verge(plan, 7.0)
     person, plan = _cast(plan, x, z)
     plan = _clear(plan, x, z + 1.7)
     person = replace(person, wear="leaves", coat=GREEN, trousers=GREEN, skin=GREEN, hair=GREEN)
@@ -76,10 +76,10 @@ def _cast(plan: Plan, x: float, z: float) -> tuple[Person, Plan]:
     return person, replace(plan, people=plan.people[1:])
 
 
-def _verge(plan: Plan) -> tuple[float, float]:
-    """The nearest place (x, z) beside the road, 7 m away or more, that is well inside the picture."""
+def _verge(plan: Plan, near: float) -> tuple[float, float]:
+    """The nearest place (x, z) beside the road, `near` metres away or more, well inside the picture."""
     street, camera = plan.street, plan.camera
-    near = max(7.0, camera.height * camera.focal / (1 - camera.horizon))  # whose ground is in the picture
+    near = max(near, camera.height * camera.focal / (1 - camera.horizon))  # whose ground is in the picture
     kerbs = (-street.half - 1.2, street.half + 1.2)
     spots = [street.to_camera(float(s), w) for w in kerbs for s in np.arange(-6, 45, 0.5)]
     return min((spot for spot in spots if spot[1] > near and abs(spot[0]) < 0.34 * spot[1]), key=lambda p: p[1])

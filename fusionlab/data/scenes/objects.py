@@ -8,7 +8,7 @@ from fusionlab.data.scenes.canvas import Sprite, unit, within
 from fusionlab.data.scenes.plan import Post, Tree
 from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, pixels, ramp, rgb
 
-PANEL, PRINT = (1.50, 1.00), (0.97, 0.47)  # half widths and heights of case "sign", metres
+PANEL, PRINT = (1.80, 1.25), (0.97, 0.47)  # half widths and heights of case "sign", metres
 # What is printed; the margin about it is wider than the ring that Truth.both looks at.
 WORDS = (
     "##. ### .#. ##.",
