@@ -172,7 +172,7 @@ def _clear_ir(heat: Array, picture: Callable[[Array], Array], inner: tuple[slice
 
 
 def _warm_targets(heat: Array, warm: float, labels: Array, inner: tuple[slice, slice]) -> Tensor:
-    """Where people are, or parts of cars that the lens shows warmer than `warm`, (H, W)."""
+    """Where people are, however warm, or parts of cars that the lens shows warmer than `warm`, (H, W)."""
     warmer = _through_lens(heat)[inner] > warm
     return torch.from_numpy((labels == PERSON) | ((labels == CAR) & warmer))
 

@@ -20,7 +20,7 @@ def stage(plan: Plan, case: str | None) -> Plan:
     """The plan with one of settings.CASES in it, and with nothing in front of it; None changes nothing.
 
     The first person or car of the returned plan is that of the case.
-    "camouflage": someone warm before a bush, in a suit that sends back as much light as its leaves.
+    "camouflage": someone warm before a hedge, in a suit that sends back as much light as its leaves.
     "sign": a panel whose print is paint, of one temperature with its ground; the print is "print 0".
     "windscreen": a driver behind glass, which infrared does not pass; the driver is "driver 0".
     "parked car": engine off, lights off, bonnet and wheels still warm.
@@ -48,14 +48,14 @@ def _camouflage(plan: Plan) -> Plan:
     x, z = _verge(plan, 7.0)
     person, plan = _cast(plan, x, z)
     plan = _clear(plan, x, z + 1.7)
-    person = replace(person, wear="leaves", coat=GREEN, trousers=GREEN, skin=GREEN, hair=GREEN)
-    behind = tuple(  # tall bushes, and before them low ones, so that no street shows through
-        Tree(x + 0.28 * k, z + deep + 0.05 * k % 0.2, tall, crown, 0.4, plan.salt + 9 * k + 40, bush=True)
-        for deep, tall, crown, reach in ((0.6, 3.4, 0.8, 6), (0.45, 2.4, 0.6, 6), (0.3, 1.5, 0.6, 6))
-        for k in range(-reach, reach + 1)
+    person = replace(person, wear="leaves", coat=GREEN)
+    hedge = tuple(  # tall bushes, and before them lower ones, so that no street shows through
+        Tree(x + 0.28 * k, z + deep + (0.05 * k) % 0.2, tall, crown, 0.4, plan.salt + 9 * k + 54, bush=True)
+        for deep, tall, crown in ((0.6, 3.4, 0.8), (0.45, 2.4, 0.6), (0.3, 1.5, 0.6))
+        for k in range(-6, 7)
     )
     cars = tuple(c for c in plan.cars if math.hypot(c.x - x, c.z - z - 0.6) > 5)
-    return replace(plan, people=(person, *plan.people), cars=cars, trees=plan.trees + behind)
+    return replace(plan, people=(person, *plan.people), cars=cars, trees=plan.trees + hedge)
 
 
 def _glare(plan: Plan) -> Plan:
@@ -64,9 +64,7 @@ def _glare(plan: Plan) -> Plan:
     plan = _clear(_clear(plan, 0.9, 14.0), 0.0, 15.5)
     lamp = Post(2.6, 12.6, 6.0, -0.6, salt=plan.salt)
     car = Car(0.0, 13.0, FACING, (0.10, 0.11, 0.12), "sedan", running=True, full_beam=True)
-    return replace(
-        plan, people=(person, *plan.people), posts=(*plan.posts, lamp), cars=(car, *plan.cars)
-    )
+    return replace(plan, people=(person, *plan.people), posts=(*plan.posts, lamp), cars=(car, *plan.cars))
 
 
 def _cast(plan: Plan, x: float, z: float) -> tuple[Person, Plan]:
@@ -82,7 +80,7 @@ def _verge(plan: Plan, near: float) -> tuple[float, float]:
     near = max(near, camera.height * camera.focal / (1 - camera.horizon))  # whose ground is in the picture
     kerbs = (-street.half - 1.2, street.half + 1.2)
     spots = [street.to_camera(float(s), w) for w in kerbs for s in np.arange(-6, 45, 0.5)]
-    return min((spot for spot in spots if spot[1] > near and abs(spot[0]) < 0.34 * spot[1]), key=lambda p: p[1])
+    return min(((x, z) for x, z in spots if z > near and abs(x) < 0.34 * z), key=lambda spot: spot[1])
 
 
 def _clear(plan: Plan, x: float, z: float) -> Plan:

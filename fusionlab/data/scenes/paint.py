@@ -96,14 +96,15 @@ def _paint_sprite(
     sunlit = _sunlit(plan, weather, x, 1.2, z)
     flat = sprite.flat()
     up = np.maximum(y[row, 0], 0.05)
-    light = irradiance(weather.light.near(x, z), x, up, z, flat.normal.take(at, axis=1), sunlit)
-    light *= flat.albedo.take(at, axis=1)
+    where = (row + region[0].start, column + region[1].start)
+    albedo = flat.albedo.take(at, axis=1)
+    if hidden:
+        light = _tone(_around(canvas.radiance, *where)) * albedo / _tone(albedo)
+    else:
+        light = irradiance(weather.light.near(x, z), x, up, z, flat.normal.take(at, axis=1), sunlit)
+        light *= albedo
     if flat.glow is not None:
         light += flat.glow.take(at, axis=1)
-    where = (row + region[0].start, column + region[1].start)
-    if hidden:
-        albedo = flat.albedo.take(at, axis=1)
-        light = _tone(_around(canvas.radiance, *where)) * albedo / _tone(albedo)
     canvas.paint(where, flat.alpha[at], light, flat.heat[at], z, owner)
 
 
