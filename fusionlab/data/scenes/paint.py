@@ -109,11 +109,15 @@ def _paint_sprite(
 
 
 def _around(radiance: Array, row: Array, column: Array) -> Array:
-    """What planes (3, H, W) hold in the box about pixels and beside it for a third of its width, (3, n)."""
-    left, right = column.min(), column.max() + 1
-    beside = (right - left) // 3
-    box = radiance[:, row.min() : row.max() + 1, max(left - beside, 0) : right + beside]
-    return box.reshape(3, -1)
+    """What planes (3, H, W) hold about pixels, out to 3 % of the height, (3, n)."""
+    reach = max(2, round(0.03 * radiance.shape[1]))
+    about = np.ones(radiance.shape[1:], bool)
+    about[row, column] = False
+    box = (
+        slice(max(row.min() - reach, 0), row.max() + reach + 1),
+        slice(max(column.min() - reach, 0), column.max() + reach + 1),
+    )
+    return radiance[:, *box][:, about[box]]
 
 
 def _tone(light: Array) -> Array:
