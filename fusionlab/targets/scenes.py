@@ -33,11 +33,12 @@ def statistics(row: str | None, profile: str, data: str, seed: int, run: Path) -
 
     Scenes lie between the means of TNO, RoadScene and MSRS in EN, infrared SD, mean and dark share (night is
     a quarter of the scenes). Two figures lie outside those means, though within the pictures' own spread: SD
-    of the visible is lower, because a quarter of the scenes is fog, which the sets hardly have; and edges
-    correlate more, because real pairs are a pixel or more off and stem from two lenses, where scenes are
-    registered exactly (Settings.shift lowers it), and because a real street has more paint, print and leaves
-    that one camera alone sees. Infrared varies more from set to set than from scene to scene: MSRS keeps its
-    camera's range and is very dark, RoadScene stretches each picture, as gain="linear" does.
+    of the visible is lower, because dusk and above all fog are flat, and the sets have hardly any fog; and
+    edges correlate more. That scenes are registered exactly explains little of it: infrared displaced by one
+    row and column (Settings.shift) costs about 0.03. The likelier reason, not measured, is that a real
+    street has more paint, print and leaves that one camera alone sees. Infrared varies more from set to set
+    than from scene to scene: MSRS keeps its camera's range and is very dark, RoadScene stretches each
+    picture, as gain="linear" does.
     """
     if row is not None and row not in STATISTICS_ROWS:
         raise UserError(f"scenes/statistics has no row {row!r}; it has {', '.join(STATISTICS_ROWS)}")
