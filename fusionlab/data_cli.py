@@ -25,7 +25,7 @@ def list_sets() -> None:
         here = sum(sources.locate(file) is not None for file in files)
         size = sum(file.bytes for file in files if file.repository) / 1e6
         typer.echo(
-            f"{name:<10} {dataset.size:<24} {size:>5.1f} MB  {here} of {len(files)} files here  ({parts})"
+            f"{name:<10} {dataset.size():<24} {size:>5.1f} MB  {here} of {len(files)} files here  ({parts})"
         )
 
 
@@ -50,10 +50,13 @@ def get(
     from fusionlab.errors import UserError
 
     files = [file for file in sources.choose(name, split) if file.repository]
+    if not files:
+        raise UserError(f"{name}, split {split}, is not fetched but made here; leave out --split")
     wanted = fetch.missing(files)
     if wanted:
         dataset = sources.datasets()[name]
-        typer.echo(f"{name}: {dataset.size}\nlicence: {dataset.licence}\nplease cite: {dataset.citation}")
+        typer.echo(f"{name}: {dataset.size(split)}\nlicence: {dataset.licence}")
+        typer.echo(f"please cite: {dataset.citation}")
         agreed = yes or any(map(fetch.is_cached, sources.choose(name)))
         size = sum(file.bytes for file in wanted) / 1e6
         if not agreed and not typer.confirm(
@@ -93,7 +96,8 @@ def verify(
             typer.echo(f"error: {fault}", err=True)
         count = len({(file.role, file.pair) for file in files})
         what = "addresses alive" if online else "files verified"
-        typer.echo(f"{name}: {count - len(faults)} of {count} {what} ({sources.datasets()[name].size})")
+        size = sources.datasets()[name].size(split)
+        typer.echo(f"{name}: {count - len(faults)} of {count} {what} ({size})")
         failed = failed or bool(faults)
     if failed:
         raise typer.Exit(1)

@@ -121,19 +121,27 @@ def _data(findings: Findings) -> None:
     findings.add("data", "registered sets: looked for in " + " and ".join(map(str, roots)))
     findings.add("data", "scenes: always there (synthetic)")
     # Read plainly, because fusionlab.data.sources needs torch and a doctor must work without.
-    with (Path(__file__).parent / "data" / "registry.csv").open(newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["role"] != "weights"]
+    rows = [row for row in _table("registry.csv") if row["role"] != "weights"]
     files = [(row["dataset"], row["path"]) for row in rows]
     registered = Counter(dataset for dataset, _ in files)
+    images = Counter(dataset for dataset, _ in {(row["dataset"], row["pair"]) for row in rows})
+    whole = {row["name"]: f"{row['total']} {row['kind']}" for row in _table("datasets.csv")}
     found = Counter(dataset for dataset, path in files if any((root / path).is_file() for root in roots))
     for dataset, count in sorted(registered.items()):
-        findings.add("data", f"{dataset}: {found[dataset]} of {count} registered files")
+        size = f"{images[dataset]} of {whole[dataset]}"
+        findings.add("data", f"{dataset}: {found[dataset]} of {count} registered files ({size})")
     incomplete = [dataset for dataset in sorted(registered) if found[dataset] < registered[dataset]]
     if incomplete:
         findings.remedies.append(
             f"{', '.join(incomplete)}: run `fusionlab data get NAME`; or lay the files out as in "
             f"{Path(__file__).parent / 'data' / 'registry.csv'} and set FUSIONLAB_MIRROR to that folder"
         )
+
+
+def _table(name: str) -> list[dict[str, str]]:
+    """The rows of a table of the data package."""
+    with (Path(__file__).parent / "data" / name).open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
 
 
 def _weights(findings: Findings) -> None:

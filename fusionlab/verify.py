@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusionlab.data import name_of
 from fusionlab.errors import UserError
 from fusionlab.lab import records
 from fusionlab.lab.records import Record
@@ -37,7 +38,7 @@ def find_promoted(target: str, row: str | None, profile: str, data: str, seed: i
         if record.target == target
         and row in (None, record.row)
         and profile in ("auto", record.profile)
-        and (data == "auto" or Path(data).name == record.data)
+        and (data == "auto" or name_of(data) == record.data)
         and seed in (None, record.seed)
         and record.unit not in TIMES
     ]
@@ -74,5 +75,12 @@ def _verdict(old: Record, new: Record | None) -> Verdict:
     # Another processor or thread count trains other weights, which must still reach the number.
     if old.target not in TRAINING and old.weights != new.weights:
         return Verdict(f"{text}, OTHER WEIGHTS: {old.weights[:12]} then, {new.weights[:12]} now", False)
-    confirmed = math.isclose(old.value, new.value, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    for field in ("n", "unit"):
+        then, now = getattr(old, field), getattr(new, field)
+        if then != now:
+            return Verdict(f"{text}, OTHER {field.upper()}: {then!r} then, {now!r} now", False)
+    if old.value.is_integer() and new.value.is_integer():
+        confirmed = old.value == new.value  # counts, of parameters say, leave no room
+    else:
+        confirmed = math.isclose(old.value, new.value, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
     return Verdict(f"{text}, now {new.value:.6g}, {'confirmed' if confirmed else 'DIFFERS'}", confirmed)

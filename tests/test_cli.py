@@ -360,7 +360,7 @@ def test_doctor_names_causes_and_remedies(tmp_path: Path) -> None:
     found = shell("doctor", **empty, PYTHONPATH=path)
     assert found.returncode == 0, found.stderr
     assert "torchvision 9, does not import (RuntimeError: operator torchvision::nms)" in found.stdout
-    assert "tno: 0 of 84 registered files" in found.stdout
+    assert "tno: 0 of 84 registered files (42 of 42 pairs)" in found.stdout
     assert "set FUSIONLAB_MIRROR" in found.stdout
     assert "mmdrfuse, weights official: not usable" in found.stdout
 
@@ -372,7 +372,7 @@ def test_doctor_names_causes_and_remedies(tmp_path: Path) -> None:
     assert lost.returncode == 1
     assert "does not import (OSError: libcudart.so)" in lost.stdout
     assert "torch: pip install torch" in lost.stdout
-    assert "tno: 1 of 84 registered files" in lost.stdout
+    assert "tno: 1 of 84 registered files (42 of 42 pairs)" in lost.stdout
     assert "Traceback" not in lost.stderr
 
 

@@ -1,6 +1,7 @@
 """Pairs of images by one call: synthetic scenes, registered datasets or a folder of one's own."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from fusionlab.data.folders import Pairs, open_folder, open_pair
@@ -8,7 +9,16 @@ from fusionlab.data.pair import Pair, read_image, to_uint8, write_image
 from fusionlab.data.sources import datasets, open_source
 from fusionlab.errors import UserError
 
-__all__ = ["Pair", "Pairs", "open_pair", "open_pairs", "read_image", "to_uint8", "write_image"]
+__all__ = [
+    "Pair",
+    "Pairs",
+    "name_of",
+    "open_pair",
+    "open_pairs",
+    "read_image",
+    "to_uint8",
+    "write_image",
+]
 
 
 def open_pairs(
@@ -42,6 +52,18 @@ def open_pairs(
     return _open_real(data, split)[:n]
 
 
+def name_of(data: str | Path) -> str:
+    """What pairs are called in captions and records: a folder never like the scenes or a registered set.
+
+    data: as open_pairs takes it, but "auto".
+    """
+    known = ("scenes", *datasets())
+    if not _is_path(data) and data in known:
+        return str(data)
+    folder = Path(data).expanduser().resolve().name
+    return f"folder-{folder}" if folder in known else folder
+
+
 def _open_real(data: str | Path, split: str | None) -> Pairs:
     if not _is_path(data):
         if data in datasets():
@@ -51,7 +73,7 @@ def _open_real(data: str | Path, split: str | None) -> Pairs:
             raise UserError(f"{data!r} is neither a dataset nor a folder; use one of {known}, or a folder")
     if split is not None:
         raise UserError(f"{data} is a folder and has no split {split!r}; give the subfolder of that split")
-    return open_folder(Path(data).expanduser())
+    return replace(open_folder(Path(data).expanduser()), data=name_of(data))
 
 
 def _is_path(data: str | Path) -> bool:

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from tqdm import tqdm
 
 from fusionlab import paths
-from fusionlab.data.sources import File, locate, read_verified
+from fusionlab.data.sources import File, WrongBytesError, locate, read_verified
 from fusionlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,7 +68,13 @@ def get(files: Sequence[File]) -> None:
         urls=origins,
         retry_if_failed=0 if folder else RETRIES,
     )
-    download = _copy if folder else pooch.HTTPDownloader(timeout=TIMEOUT, chunk_size=2**16)
+    transfer = _copy if folder else pooch.HTTPDownloader(timeout=TIMEOUT, chunk_size=2**16)
+    stopped = Event()
+
+    def download(origin: str, target: str, caller: object) -> None:
+        if stopped.is_set():  # after Ctrl-C nobody waits for another try
+            raise UserError(f"{origin} was not fetched: stopped")
+        transfer(origin, target, caller)
 
     def get_one(file: File) -> None:
         path, origin = _cached(file), origins[file.path]
@@ -91,7 +98,7 @@ def get(files: Sequence[File]) -> None:
                 "FUSIONLAB_CACHE name another folder"
             ) from fault
 
-    _all(get_one, files, "fetching")
+    _all(get_one, files, "fetching", stopped)
 
 
 def verify(files: Sequence[File]) -> list[str]:
@@ -136,13 +143,21 @@ def _fault(forms: list[File]) -> str | None:
         if path := locate(file):
             try:
                 read_verified(file, path)
+            except WrongBytesError as error:
+                return f"{error}{_removed(file)}" if path == paths.cache() / file.path else str(error)
             except UserError as error:
-                if path != paths.cache() / file.path:
-                    return str(error)
-                _cached(file).unlink()
-                return f"{error} (it was removed)"
+                return str(error)
             return None
     return f"{forms[-1].path} is not here; run `fusionlab data get {forms[-1].dataset}`"
+
+
+def _removed(file: File) -> str:
+    """Removes a file from the cache; what became of it."""
+    try:
+        _cached(file).unlink()
+    except OSError as fault:
+        return f" (it cannot be removed: {fault.strerror})"
+    return " (it was removed)"
 
 
 def _copy(origin: str, target: str, _: object) -> None:
@@ -161,8 +176,13 @@ def _reason(fault: "requests.RequestException") -> str:
     return f"could not be fetched ({fault})"
 
 
-def _all(work: Callable[[Item], Result], items: Sequence[Item], title: str) -> list[Result]:
-    """The results in order, by threads; the first exception, Ctrl-C too, stops what has not begun."""
+def _all(
+    work: Callable[[Item], Result], items: Sequence[Item], title: str, stopped: Event | None = None
+) -> list[Result]:
+    """The results in order, by threads; the first exception, Ctrl-C too, stops what has not begun.
+
+    It sets `stopped` too, for work that can look at it.
+    """
     with (
         ThreadPoolExecutor(THREADS) as pool,
         tqdm(total=len(items), desc=title, unit="file", leave=False) as bar,
@@ -173,5 +193,7 @@ def _all(work: Callable[[Item], Result], items: Sequence[Item], title: str) -> l
                 future.result()
                 bar.update()
         finally:
+            if stopped:
+                stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
         return [future.result() for future in futures]

@@ -25,24 +25,26 @@ SAFE_PATH = re.compile(r"[a-z0-9][\w.-]*(/[a-z0-9][\w.-]*)+", re.ASCII | re.IGNO
 
 @dataclass(frozen=True)
 class Dataset:
-    """What holds for all files of a set; total is the size of the full public one, None where not verified.
+    """What holds for all files of a set; total is the size of the full public one, splits those of its parts.
 
-    kind is "pairs", "photographs" or "networks". TNO: the 42 pairs of the usual evaluation; Harvard: the 21
-    MRI-CT, 42 MRI-PET and 73 MRI-SPECT that CDDFuse ships; MSRS: 361 test and 1083 train; LLVIP: as its
-    authors count.
+    kind is "pairs", "photographs" or "networks". TNO: the 42 pairs of the usual evaluation; Harvard: those
+    that CDDFuse ships; LLVIP: as its authors count; M3FD: as DMFuse counts. Splits of our own have no size.
     """
 
     name: str
     kind: str
-    total: int | None
+    total: int
+    splits: dict[str, int]
     licence: str
     citation: str
 
-    @property
-    def size(self) -> str:
-        """How much of it is registered: "20 of 1444 pairs"."""
-        count = f"{len({file.pair for file in choose(self.name)})}"
-        return f"{count} {self.kind}" if self.total is None else f"{count} of {self.total} {self.kind}"
+    def of(self, split: str | None = None) -> int:
+        """Size of a split where it has one of its own, else of the whole set."""
+        return self.splits.get(split or "", self.total)
+
+    def size(self, split: str | None = None) -> str:
+        """How much of it, or of a split, is registered: "20 of 1444 pairs"."""
+        return f"{len({file.pair for file in choose(self.name, split)})} of {self.of(split)} {self.kind}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,12 @@ def datasets() -> dict[str, Dataset]:
     """The registered sets by name."""
     with Path(__file__).with_name("datasets.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    return {row["name"]: Dataset(total=int(row.pop("total") or 0) or None, **row) for row in rows}
+    return {row["name"]: _dataset(**row) for row in rows}
+
+
+def _dataset(total: str, splits: str, **texts: str) -> Dataset:
+    parts = (part.split("=") for part in splits.split())
+    return Dataset(total=int(total), splits={name: int(size) for name, size in parts}, **texts)
 
 
 @cache
@@ -114,7 +121,7 @@ def open_source(name: str, split: str | None = None) -> Pairs:
             return replace(joined, chroma=rgb_to_ycbcr(ir_image)[:, 1:])
         return joined
 
-    return Pairs(name, split or "all", tuple(sorted(ir)), read, datasets()[name].total)
+    return Pairs(name, split or "all", tuple(sorted(ir)), read, datasets()[name].of(split))
 
 
 def read_photos(split: str | None = None) -> list[Tensor]:
@@ -146,13 +153,17 @@ def locate(file: File) -> Path | None:
     return next((root / file.path for root in roots if (root / file.path).is_file()), None)
 
 
+class WrongBytesError(UserError):
+    """A file that can be read and is not the registered one."""
+
+
 def read_verified(file: File, path: Path) -> bytes:
-    """The bytes of a file; raises UserError where they are not the registered ones."""
+    """The bytes of a file; raises UserError where it cannot be read, WrongBytesError where it is another."""
     data = read_bytes(path)
     if len(data) != file.bytes:
-        raise UserError(f"{path} has {len(data)} bytes, registered are {file.bytes}; fetch it again")
+        raise WrongBytesError(f"{path} has {len(data)} bytes, registered are {file.bytes}; fetch it again")
     if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise UserError(f"{path} differs from the registered file (SHA-256); fetch it again")
+        raise WrongBytesError(f"{path} differs from the registered file (SHA-256); fetch it again")
     return data
 
 

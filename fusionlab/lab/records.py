@@ -88,7 +88,7 @@ def measured(
         value=float(value),
         unit=unit,
         convention=convention,
-        data=Path(pairs.data).name if pairs is not None else "none",
+        data=pairs.data if pairs is not None else "none",
         split=pairs.split if pairs is not None else "none",
         n=_count(pairs),
         profile=profile,

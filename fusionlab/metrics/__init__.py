@@ -3,6 +3,10 @@
 One metric name stands for many formulas: the SSIM of one fused image runs from .55 to 1.62 by convention
 alone. So `evaluate` has no default convention, and its result carries the one that was used. `METRICS` says
 what each metric rewards and what fools it; `CONVENTIONS` holds the exact variants, units and smallest sizes.
+
+Libraries have a few of these metrics with the same values (tests compare them), one image at a time and
+mostly without gradients. Here all are computed alike: in batches, on any device, with what the sources decide
+shared, and differentiable where the formula has no counts, order or thresholds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +18,7 @@ from fusionlab.errors import UserError
 from fusionlab.metrics.catalogue import METRICS, Metric, explain
 from fusionlab.metrics.conventions import CONVENTIONS, Convention, Variant, find_convention
 from fusionlab.metrics.inputs import Images, read_images
+from fusionlab.metrics.memory import remembering
 from fusionlab.metrics.scores import Row, Scores
 
 __all__ = [
@@ -26,6 +31,7 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "score_pair",
 ]
 
 AT_ONCE = 480 * 640  # pixels of fused images in one batch; keeps temporaries under 300 MB
@@ -64,7 +70,7 @@ def compare(
 ) -> dict[str, Scores]:
     """Scores the fused images of several methods as `evaluate` does, a batch at a time.
 
-    Statistics of the sources are taken once a batch of AT_ONCE pixels, phase congruency's once in all.
+    Statistics of the sources are taken once, however many methods there are.
 
     fused: method -> its image of every pair of sources. Returns method -> its scores, in that order.
     """
@@ -84,20 +90,22 @@ def compare(
     }
 
 
+def score_pair(variant: Variant, ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
+    """Values (B,) of fused images (B, 1, H, W) of one pair of sources (1, 1, H, W), grey levels 0..255.
+
+    Few images at a time, so that temporaries stay small; what the sources alone decide is computed once.
+    """
+    ir, vi = ir.to(torch.float64), vi.to(torch.float64)
+    batches = fused.split(max(1, AT_ONCE // ir.numel()))
+    with remembering(ir, vi):
+        return torch.cat([variant.function(ir, vi, batch.to(torch.float64)) for batch in batches])
+
+
 def _rows(label: str, group: tuple[Tensor, ...], variants: dict[str, Variant]) -> list[Row]:
     """One row a method: its values for one pair of sources, all images uint8 (1, 1, H, W)."""
-    ir, vi, *fused = (image.to(torch.float64) for image in group)
+    ir, vi, *fused = group
     together = torch.cat(fused)
-    few = max(1, AT_ONCE // ir.numel())
-    values = [
-        torch.cat(
-            [
-                variant.function(ir, vi, batch)
-                for batch in together.split(len(together) if variant.one_by_one else few)
-            ]
-        ).tolist()
-        for variant in variants.values()
-    ]
+    values = [score_pair(variant, ir, vi, together).tolist() for variant in variants.values()]
     return [
         {"name": label, **dict(zip(variants, column, strict=True))} for column in zip(*values, strict=True)
     ]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fusionlab.errors import UserError
+from fusionlab.metrics import variants
 from fusionlab.metrics.conventions import CONVENTIONS
 from fusionlab.metrics.variant import Variant
 
@@ -191,6 +192,10 @@ METRICS: dict[str, Metric] = {
 }
 
 
+# Forms that no convention takes, by their names in `variants`: as released, where ours is repaired.
+RELEASED = {"Q": "Q_RELEASED", "Qw": "QW_RELEASED", "Qe": "QE_RELEASED"}
+
+
 def explain(metric: str) -> str:
     """Title, direction, forms by convention, what the metric rewards and what fools it, as lines of text.
 
@@ -200,13 +205,17 @@ def explain(metric: str) -> str:
         raise UserError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
     about = METRICS[metric]
     users: dict[str, list[str]] = {}
-    variants: dict[str, Variant] = {}
+    forms: dict[str, Variant] = {}
     for convention in CONVENTIONS.values():
         if variant := convention.variants.get(metric):
-            variants[variant.formula] = variant
+            forms[variant.formula] = variant
             users.setdefault(variant.formula, []).append(convention.name)
+    if name := RELEASED.get(metric):
+        released: Variant = getattr(variants, name)
+        forms[released.formula] = released
+        users[released.formula] = [f"no convention, but variants.{name}"]
     lines = [f"{metric}: {about.title}; {about.better} is better {about.arrow}"]
-    for formula, variant in variants.items():
+    for formula, variant in forms.items():
         lines += [
             f"- {formula}",
             f"  unit {variant.unit}, sides from {variant.side}; {variant.source}",

@@ -27,7 +27,11 @@ class Convention:
 REFERENCE = Convention(
     name="reference",
     save="clip",
-    evidence="Each metric as its own paper defines it, on 8-bit grey levels.",
+    evidence=(
+        "The textbook form on 8-bit grey levels, each with its source. Three differ from their papers as "
+        "most code does: VIF is summed over both sources, Q, Qw and Qe take SSIM in place of Piella's index, "
+        "and PC has the parameters of the MATLAB code that published values were made with."
+    ),
     strength="defined",
     variants={
         "EN": v.EN,
@@ -110,10 +114,11 @@ TANGPY = Convention(
     name="tangpy",
     save="clip",
     evidence=(
-        "A Python port of that evaluator found in many projects. Its SSIM scales 0..255 by 255 once more, so "
-        "range 255 acts as range 1. Some copies add the two SSIMs instead of averaging."
+        "A Python port of that evaluator found in many projects; two copies were read, not run. Its SSIM "
+        "scales 0..255 by 255 once more, so range 255 acts as range 1. Some copies add the two SSIMs instead "
+        "of averaging."
     ),
-    strength="proven",
+    strength="strong",
     variants={
         "EN": v.EN_FLOOR,
         "SD": v.SD,
@@ -135,10 +140,11 @@ CDDFUSE = Convention(
     name="cddfuse",
     save="stretch",
     evidence=(
-        "Zhaozixiang1228/MMIF-CDDFuse:utils/Evaluator.py @fd8da1f, the most used Python evaluator, with the "
-        "range that older scikit-image took for float images, after that repository's min-max stretch."
+        "Zhaozixiang1228/MMIF-CDDFuse:utils/Evaluator.py @fd8da1f, the most used Python evaluator, after "
+        "that repository's min-max stretch. Run, but for one thing: that SSIM had the range 2 that older "
+        "scikit-image took for float images is read from that version's code."
     ),
-    strength="proven",
+    strength="strong",
     variants={
         "EN": v.EN,
         "SD": v.SD,
@@ -178,8 +184,8 @@ COMOFUSION = Convention(
     save="clip",
     evidence=(
         "The rows of RFN-Nest and DATFuse in CoMoFusion Table 1 come back from those methods' images on 42 "
-        "TNO pairs to every printed digit, and the DATFuse row of Table 2 from 361 MSRS pairs. Rejected by "
-        "the third digit: AG over H W or of forward differences, Qabf on [0, 1], SSIM of range 255."
+        "TNO pairs to every printed digit, and the DATFuse row of Table 2 from 361 MSRS pairs. Rejected, "
+        "most by the third digit: AG over H W or of forward differences, Qabf on [0, 1], SSIM of range 255."
     ),
     strength="proven",
     variants={
@@ -216,7 +222,8 @@ CAF = Convention(
     save="clip",
     evidence=(
         "On the three results that its repository ships, only the mean of two in bits reaches the printed MI "
-        "(1.09 to 1.43) and only the saturated form the printed VIF (.82 to .98)."
+        "(1.09 to 1.43) and only the saturated form the printed VIF (.82 to .98). Nothing tells the form of "
+        "SD and SCD: the plain ones stand in, although no known evaluator pairs that SD with that VIF."
     ),
     strength="weak",
     variants={"SD": v.SD, "MI": v.MI_BITS_MEAN, "VIF": v.VIF_SATURATED, "SCD": v.SCD},
@@ -226,8 +233,8 @@ COCONET = Convention(
     save="clip",
     evidence=(
         "tang2022: no other formula brings SD to 9 or 10 on images whose deviation is 35. Released results "
-        "of six methods give SD, SF, AG and EN near its Table 1; its 20 pairs are unknown, so no row can be "
-        "hit."
+        "of four methods come near its Table 1 in SD, SF, AG, VIF and SCD; its 20 pairs are unknown, so no "
+        "row can be hit, and its U2Fusion images are others than the released ones."
     ),
     strength="strong",
     variants={

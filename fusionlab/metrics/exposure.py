@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from fusionlab.metrics.filters import IMAGE, gaussian, separable
+from fusionlab.metrics.filters import IMAGE, gaussian, local, separable
+from fusionlab.metrics.memory import both, statistic
 
 WINDOW = 11
 PIXELS = WINDOW**2
-TAPS, ONES = gaussian(WINDOW, 1.5), [1.0] * WINDOW
+TAPS, ONES = gaussian(WINDOW, 1.5), (1.0,) * WINDOW
 SCALES = (0.0448, 0.2856, 0.3001)  # exponents, finest first, before they are made to sum to 1
 C = (0.03 * 255) ** 2
 EPS = 2.0**-52
@@ -39,7 +40,18 @@ def scale_score(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     The desired patch is as strong as the stronger source patch and points along the weighted sum of both,
     means removed; the more both agree, the more the stronger one decides.
     """
-    sources = torch.stack((ir, vi))
+    sources = both(ir, vi)
+    weight, variance = _desired(ir, vi)
+    (mean_x, _), (mean_f, fused_variance) = local(sources, TAPS), local(fused, TAPS)
+    with_fused = separable(sources * fused, TAPS) - mean_x * mean_f
+    covariance = (weight * with_fused).sum(0)
+    return ((2 * covariance + C) / (variance + fused_variance + C)).mean(IMAGE)
+
+
+@statistic
+def _desired(ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (2, ...) whose sum of weight * source patch is the desired patch, and its variance."""
+    sources = both(ir, vi)
     norm, dot = _patches(sources)
     strength = norm + 0.001
     agreement = ((norm**2).sum(0) + 2 * dot).clamp(min=0).sqrt() + EPS
@@ -48,15 +60,10 @@ def scale_score(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     weight = weight / weight.sum(0) / strength
     length = ((weight**2 * norm**2).sum(0) + 2 * weight.prod(0) * dot).clamp(min=0).sqrt()
     weight = weight * torch.where(length > 0, strength.amax(0) / length, 0.0)
-    # The desired patch is the sum of weight * source patch, so its moments follow from those of the sources.
-    mean_x, mean_f = separable(sources, TAPS), separable(fused, TAPS)
-    square = separable(sources**2, TAPS) - mean_x**2
-    cross = separable(ir * vi, TAPS) - mean_x[0] * mean_x[1]
-    with_fused = separable(sources * fused, TAPS) - mean_x * mean_f
-    fused_variance = separable(fused**2, TAPS) - mean_f**2
-    variance = (weight**2 * square).sum(0) + 2 * weight.prod(0) * cross
-    covariance = (weight * with_fused).sum(0)
-    return ((2 * covariance + C) / (variance + fused_variance + C)).mean(IMAGE)
+    # A sum of source patches, so that its variance follows from their moments.
+    mean, square = local(sources, TAPS)
+    cross = separable(ir * vi, TAPS) - mean[0] * mean[1]
+    return weight, (weight**2 * square).sum(0) + 2 * weight.prod(0) * cross
 
 
 def _patches(sources: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,6 +77,7 @@ def _patches(sources: Tensor) -> tuple[Tensor, Tensor]:
     return (square.clamp(min=0) / PIXELS).sqrt(), dot / PIXELS
 
 
+@statistic
 def _halved(x: Tensor) -> Tensor:
     """Means of 2 x 2 pixels; an odd side repeats its last row."""
     height, width = x.shape[-2:]

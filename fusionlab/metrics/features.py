@@ -6,7 +6,8 @@ the authors' code.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,36 +16,55 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from fusionlab.metrics.filters import IMAGE, TINY
+from fusionlab.metrics.memory import statistic
 
-CHUNK = 3 * 2**10  # windows at a time; a joint distribution of 9 x 9 each must fit into a cache
+CHUNK = 3 * 2**10  # windows at a time: the joint distributions, 81 numbers each, must fit into a cache
 PATTERNS = 2**9
 
 
-def fmi(source: Tensor, fused: Tensor, feature: Callable[[Tensor], Tensor]) -> Tensor:
+Feature = Callable[[Tensor], Tensor]
+
+
+class Windows(NamedTuple):
+    """Windows as distributions over their nine pixels, and what their mutual information needs of them."""
+
+    p: Tensor  # (9, ..., n): not negative, of sum 1
+    sums: Tensor  # (10, ..., n): cumulative, from 0
+    area: Tensor  # (..., n): sum of these
+    squares: Tensor  # (..., n): of p less its mean, summed; 0 where p is uniform
+    variance: Tensor  # (..., n): of the position 1..9
+    entropy: Tensor  # (..., n), nats
+
+
+def fmi(source: Tensor, fused: Tensor, feature: Feature) -> Tensor:
     """Mean over all 3 x 3 windows of the normalised mutual information of both feature maps, 1 for a copy.
 
     Windows that are equal count 1, two that each hold a single peak 0.
     """
-    x, y = feature(source), feature(fused)
-    axes = max(x.ndim, y.ndim)
-    x, y = (z.view((1,) * (axes - z.ndim) + z.shape) for z in (x, y))
+    axes = max(source.ndim, fused.ndim)
+    x, y = _mapped(source, feature, axes), _mapped(fused, feature, axes)
     images = torch.broadcast_shapes(x.shape[:-3], y.shape[:-3])
     height, width = (side - 2 for side in x.shape[-2:])
     rows = max(1, CHUNK // (width * (math.prod(images) or 1)))
+    equal = _all_nine(x == y)
     total = torch.zeros(images, dtype=x.dtype, device=x.device)
-    for top in range(0, height, rows):
-        strip = slice(top, top + rows + 2)
-        total += _information(_windows(x[..., strip, :]), _windows(y[..., strip, :])).sum(-1)
-    return (total / (height * width)).view(torch.broadcast_shapes(source.shape[:-3], fused.shape[:-3]))
+    for strip, here, there in zip(
+        equal.split(rows, -2), _kept_strips(x, rows), _strips(y, rows), strict=True
+    ):
+        information = _information(here, there)
+        total += torch.where(strip.flatten(-3), 1.0, information).sum(-1)
+    return total / (height * width)
 
 
 def edge_fmi(source: Tensor, fused: Tensor) -> Tensor:
     """The same of `edges` maps: a window is one of 512 patterns, so each pair of them is scored only once."""
-    pairs = PATTERNS * _patterns(edges(source)) + _patterns(edges(fused))
+    pairs = PATTERNS * _patterns(source) + _patterns(fused)
     seen = torch.bincount(pairs.flatten(), minlength=PATTERNS**2).nonzero()[:, 0]
     table = torch.zeros(PATTERNS**2, dtype=fused.dtype, device=fused.device)
     for part in seen.split(CHUNK):
-        table[part] = _information(_spelled(part // PATTERNS, fused), _spelled(part % PATTERNS, fused))
+        x, y = part // PATTERNS, part % PATTERNS
+        information = _information(_described(_spelled(x, fused)), _described(_spelled(y, fused)))
+        table[part] = torch.where(x == y, 1.0, information)
     return table[pairs].mean(IMAGE)
 
 
@@ -82,10 +102,31 @@ def edges(x: Tensor) -> Tensor:
     return (thin & strong).to(x.dtype).view(x.shape)
 
 
+@statistic
+def _mapped(image: Tensor, feature: Feature, axes: int) -> Tensor:
+    """The feature map of an image, with so many axes."""
+    x = feature(image)
+    return x.view((1,) * (axes - x.ndim) + x.shape)
+
+
+def _strips(x: Tensor, rows: int) -> Iterator[Windows]:
+    """All 3 x 3 windows of a feature map, so many rows of them at a time."""
+    for top in range(0, x.shape[-2] - 2, rows):
+        windows = x[..., top : top + rows + 2, :].unfold(-2, 3, 1).unfold(-2, 3, 1)
+        # The nine pixels of a window first, in column-major order.
+        yield _described(windows.movedim((-1, -2), (0, 1)).flatten(0, 1).flatten(-3))
+
+
+@statistic
+def _kept_strips(x: Tensor, rows: int) -> list[Windows]:
+    return list(_strips(x, rows))
+
+
+@statistic
 def _patterns(x: Tensor) -> Tensor:
-    """Number 0..511 of the pattern in each 3 x 3 window of a map of 0 and 1."""
+    """Number 0..511 of the pattern of edges in each 3 x 3 window of an image."""
     places = 2.0 ** torch.arange(9, dtype=x.dtype, device=x.device)
-    numbers = conv2d(x.flatten(0, -4), places.view(1, 1, 3, 3).mT).long()
+    numbers = conv2d(edges(x).flatten(0, -4), places.view(1, 1, 3, 3).mT).long()
     return numbers.view(*x.shape[:-2], *numbers.shape[-2:])
 
 
@@ -94,56 +135,51 @@ def _spelled(numbers: Tensor, like: Tensor) -> Tensor:
     return (numbers >> torch.arange(9, device=like.device)[:, None] & 1).to(like.dtype)
 
 
-def _windows(x: Tensor) -> Tensor:
-    """All 3 x 3 windows in column-major order, (9, ..., n): the pixels of a window first."""
-    return x.unfold(-2, 3, 1).unfold(-2, 3, 1).movedim((-1, -2), (0, 1)).flatten(0, 1).flatten(-3)
+def _all_nine(x: Tensor) -> Tensor:
+    """Whether each 3 x 3 window of a Boolean map holds nothing but True."""
+    x = x[..., :-2, :] & x[..., 1:-1, :] & x[..., 2:, :]
+    return x[..., :-2] & x[..., 1:-1] & x[..., 2:]
 
 
-def _information(x: Tensor, y: Tensor) -> Tensor:
+def _described(x: Tensor) -> Windows:
+    """Windows (9, ..., n) stretched to begin at 0 and to sum to 1; a flat one is uniform."""
+    x = x - x.amin(0)
+    total = x.sum(0)
+    p = torch.where(total > 0, x / total, 1 / len(x))
+    squares = torch.where(total > 0, (p * p).sum(0) - 1 / len(p), 0.0)
+    position = torch.arange(len(p), dtype=p.dtype, device=p.device).view(-1, *(1,) * (p.ndim - 1))
+    variance = (position**2 * p).sum(0) - (position * p).sum(0) ** 2
+    sums = _sums(p)
+    return Windows(p, sums, sums.sum(0), squares, variance, _entropy(p))
+
+
+def _sums(p: Tensor) -> Tensor:
+    return torch.cat((torch.zeros_like(p[:1]), p.cumsum(0)))
+
+
+def _information(x: Windows, y: Windows) -> Tensor:
     """Normalised mutual information of windows x and y, each (9, ..., n), as (..., n).
 
     The joint distribution mixes independence and the extreme dependence that the margins allow (Frechet's
     bounds) so as to have the windows' own correlation. The share of the bound may exceed 1 and leave negative
     entries; their logarithm is that of the absolute value, as in the authors' code.
     """
-    p, q = _distribution(x), _distribution(y)
-    correlation = _correlation(p, q)
-    # The lower bound is the upper one with q in reverse order, which changes no entropy.
-    q = torch.where(correlation < 0, q.flip(0), q)
-    upper_p, upper_q = p.cumsum(0), q.cumsum(0)
-    lower_p, lower_q = upper_p - p, upper_q - q
-    upper = torch.minimum(upper_p[:, None], upper_q)
-    excess = upper.sum((0, 1)) - upper_p.sum(0) * upper_q.sum(0)
-    spread = (_variance(p) * _variance(q)).clamp(min=0).sqrt()
+    squares = x.squares * y.squares
+    covariance = (x.p * y.p).sum(0) - 1 / len(x.p)
+    correlation = torch.where(squares > 0, covariance / squares.sqrt(), 0.0)
+    # The lower bound is the upper one with q in reverse order, which changes no entropy and no variance.
+    q = torch.where(correlation < 0, y.p.flip(0), y.p)
+    sums = _sums(q)
+    upper = torch.minimum(x.sums[1:, None], sums[1:])
+    excess = upper.sum((0, 1)) - x.area * sums.sum(0)
+    spread = (x.variance * y.variance).clamp(min=0).sqrt()
     share = torch.where(excess > 0, correlation.abs() * spread / excess, 0.0)
-    lowest = torch.maximum(lower_p[:, None], lower_q)
+    lowest = torch.maximum(x.sums[:-1, None], sums[:-1])
     bound = upper.sub_(lowest).clamp_(min=0)
-    joint = bound.mul_(share).addcmul_(((1 - share) * p)[:, None], q)
-    single = _entropy(p) + _entropy(q)
+    joint = bound.mul_(share).addcmul_(((1 - share) * x.p)[:, None], q)
+    single = x.entropy + y.entropy
     information = 2 * (single - _entropy(joint.flatten(0, 1))) / single
-    information = torch.where(single > 0, information, 0.0)
-    return torch.where((x == y).all(0), 1.0, information)
-
-
-def _distribution(x: Tensor) -> Tensor:
-    """The windows stretched to begin at 0 and to sum to 1; a flat one is uniform."""
-    x = x - x.amin(0)
-    total = x.sum(0)
-    return torch.where(total > 0, x / total, 1 / len(x))
-
-
-def _correlation(p: Tensor, q: Tensor) -> Tensor:
-    """Pearson's correlation of the nine values; 0 where one of them is flat."""
-    p, q = p - 1 / len(p), q - 1 / len(q)
-    squares = (p * p).sum(0) * (q * q).sum(0)
-    flat = (p == p[0]).all(0) | (q == q[0]).all(0)
-    return torch.where(flat, 0.0, (p * q).sum(0) / squares.sqrt())
-
-
-def _variance(p: Tensor) -> Tensor:
-    """Variance of the position 1..9 under each distribution."""
-    position = torch.arange(len(p), dtype=p.dtype, device=p.device).view(-1, *(1,) * (p.ndim - 1))
-    return (position**2 * p).sum(0) - (position * p).sum(0) ** 2
+    return torch.where(single > 0, information, 0.0)
 
 
 def _entropy(p: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fusionlab.metrics.filters import IMAGE, gaussian, moments, separable
+from fusionlab.metrics.filters import IMAGE, Taps, gaussian, moments, separable
+from fusionlab.metrics.memory import both, statistic
 
 WINDOWS = (17, 9, 5, 3)  # one a scale, finest first; standard deviation a fifth of the size
 NOISE = 2.0  # variance of the noise that the eye adds, in squared grey levels
@@ -37,14 +38,9 @@ def saturated_vifp(source: Tensor, fused: Tensor) -> Tensor:
     Source: Linfeng-Tang/Evaluation-for-Image-Fusion @5d6c43a, vifp_mscale.m on uint8.
     """
     taps = gaussian(WINDOWS[0], WINDOWS[0] / 5)
-    mean_x, mean_f = separable(source, taps), separable(fused, taps)
-
-    def moment(x: Tensor, y: Tensor, means: Tensor) -> Tensor:
-        return separable((x * y).clamp(max=255), taps) - means
-
-    variance = moment(source, source, mean_x * mean_x)
-    fused_variance = moment(fused, fused, mean_f * mean_f)
-    first = _model(variance, fused_variance, moment(source, fused, mean_x * mean_f))
+    (mean_x, variance), (mean_f, fused_variance) = _saturated(source, taps), _saturated(fused, taps)
+    covariance = separable((source * fused).clamp(max=255), taps) - mean_x * mean_f
+    first = _model(variance, fused_variance, covariance)
     scales = _scales(source, fused)
     next(scales)
     return _share(iter([first, *scales]))
@@ -67,11 +63,9 @@ def viff(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     fidelity", 2013, and the authors' VIFF_Public.m.
     """
     value = torch.zeros((), dtype=fused.dtype, device=fused.device)
-    for weight, (gain, variance, rest) in zip(
-        FUSION_WEIGHTS, _scales(torch.stack((ir, vi)), fused), strict=True
-    ):
+    for weight, (gain, variance, rest) in zip(FUSION_WEIGHTS, _scales(both(ir, vi), fused), strict=True):
         kept = torch.log10(1 + gain**2 * variance / (rest + FUSION_NOISE)) + 1e-7
-        present = torch.log10(1 + variance / FUSION_NOISE) + 1e-7
+        present = _present(variance, FUSION_NOISE) + 1e-7
         by_ir = gain[0] < gain[1]
         kept_there, present_there = (torch.where(by_ir, x[0], x[1]).sum(IMAGE) for x in (kept, present))
         value = value + weight * kept_there / present_there
@@ -87,7 +81,7 @@ def _share(scales: Iterator[Model]) -> Tensor:
     present: Tensor | float = 0.0
     for gain, variance, rest in scales:
         kept = kept + torch.log10(1 + gain**2 * variance / (rest + NOISE)).sum(IMAGE)
-        present = present + torch.log10(1 + variance / NOISE).sum(IMAGE)
+        present = present + _total_present(variance, NOISE)
     assert isinstance(kept, Tensor)
     return kept / present
 
@@ -96,7 +90,7 @@ def _scales(source: Tensor, fused: Tensor) -> Iterator[Model]:
     for scale, size in enumerate(WINDOWS):
         taps = gaussian(size, size / 5)
         if scale > 0:
-            source, fused = separable(source, taps, step=2), separable(fused, taps, step=2)
+            source, fused = separable(source, taps, 2), separable(fused, taps, 2)
         yield _model(*moments(source, fused, taps)[2:])
 
 
@@ -105,17 +99,46 @@ def _off_centre_scales(source: Tensor, fused: Tensor) -> Iterator[Model]:
         reach = size // 2
         positions = torch.linspace(-reach - 1, reach, size, dtype=torch.float64)
         weights = torch.exp(-(positions**2) / (2 * (size / 5) ** 2))
-        taps = (weights / weights.sum()).tolist()
-        border = (reach,) * 4
+        taps = tuple((weights / weights.sum()).tolist())
         if scale > 0:
-            source, fused = (separable(pad(x, border), taps, step=2) for x in (source, fused))
-        yield _model(*moments(pad(source, border), pad(fused, border), taps)[2:])
+            source, fused = (separable(_framed(x, reach), taps, 2) for x in (source, fused))
+        yield _model(*moments(_framed(source, reach), _framed(fused, reach), taps)[2:])
 
 
 def _model(variance: Tensor, fused_variance: Tensor, covariance: Tensor) -> Model:
     """Gain, source variance and rest of the local model; windows without variance keep nothing."""
-    variance = torch.where(variance < TINY, 0.0, variance)  # rounding must not pass for information
+    variance = _cleared(variance)
     gain = (covariance / (variance + TINY)).clamp(min=0)
     gain = torch.where(fused_variance < TINY, 0.0, gain)
     rest = (fused_variance - gain * covariance).clamp(min=TINY)
     return gain, variance, rest
+
+
+@statistic
+def _cleared(variance: Tensor) -> Tensor:
+    """Variance without what rounding leaves of a flat window, which must not pass for information."""
+    return torch.where(variance < TINY, 0.0, variance)
+
+
+@statistic
+def _present(variance: Tensor, noise: float) -> Tensor:
+    """Information in each window of a source."""
+    return torch.log10(1 + variance / noise)
+
+
+@statistic
+def _total_present(variance: Tensor, noise: float) -> Tensor:
+    """The same in the whole image."""
+    return _present(variance, noise).sum(IMAGE)
+
+
+@statistic
+def _saturated(x: Tensor, taps: Taps) -> tuple[Tensor, Tensor]:
+    """Local mean, and variance of squares that stop at 255."""
+    mean = separable(x, taps)
+    return mean, separable((x * x).clamp(max=255), taps) - mean * mean
+
+
+@statistic
+def _framed(x: Tensor, width: int) -> Tensor:
+    return pad(x, (width,) * 4)

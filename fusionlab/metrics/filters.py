@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor
 
+from fusionlab.metrics.memory import statistic
+
+Taps = tuple[float, ...]
+
 IMAGE = (-3, -2, -1)  # the axes of one image; those before them, sources and batch, broadcast
 TINY = 1e-30
 
@@ -12,19 +16,19 @@ def root(x: Tensor) -> Tensor:
     return torch.where(x > 0, x.clamp(min=TINY).sqrt(), 0.0)
 
 
-def gaussian(size: int, sigma: float) -> list[float]:
+def gaussian(size: int, sigma: float) -> Taps:
     """The `size` taps of a Gaussian of standard deviation `sigma` in pixels; they sum to 1."""
     offsets = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     taps = torch.exp(-(offsets**2) / (2 * sigma**2))
-    return (taps / taps.sum()).tolist()
+    return tuple((taps / taps.sum()).tolist())
 
 
-def uniform(size: int) -> list[float]:
+def uniform(size: int) -> Taps:
     """The `size` equal taps of a moving average."""
-    return [1 / size] * size
+    return (1 / size,) * size
 
 
-def filtered(x: Tensor, taps: list[float], dim: int, step: int = 1) -> Tensor:
+def filtered(x: Tensor, taps: Taps, dim: int, step: int = 1) -> Tensor:
     """Weighted sums of neighbours of x along `dim`, whole windows only, every `step`-th window.
 
     n taps leave (size - n) // step + 1 values.
@@ -37,19 +41,24 @@ def filtered(x: Tensor, taps: list[float], dim: int, step: int = 1) -> Tensor:
     return total
 
 
-def separable(x: Tensor, taps: list[float], step: int = 1) -> Tensor:
+@statistic
+def separable(x: Tensor, taps: Taps, step: int = 1) -> Tensor:
     """`filtered` along rows and columns of x (..., H, W), with the same taps."""
     return filtered(filtered(x, taps, -1, step), taps, -2, step)
 
 
-def moments(x: Tensor, y: Tensor, taps: list[float]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+@statistic
+def local(x: Tensor, taps: Taps) -> tuple[Tensor, Tensor]:
+    """Local mean and variance of x, each (..., H - n + 1, W - n + 1)."""
+    mean = separable(x, taps)
+    return mean, separable(x * x, taps) - mean * mean
+
+
+def moments(x: Tensor, y: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Local mean of x and of y, variance of x and of y, and covariance, each (..., H - n + 1, W - n + 1).
 
     Leading axes broadcast, and what belongs to x or y alone is filtered once: two stacked sources and a batch
     of fused images cost one pass each.
     """
-    mean_x, mean_y = separable(x, taps), separable(y, taps)
-    variance_x = separable(x * x, taps) - mean_x * mean_x
-    variance_y = separable(y * y, taps) - mean_y * mean_y
-    covariance = separable(x * y, taps) - mean_x * mean_y
-    return mean_x, mean_y, variance_x, variance_y, covariance
+    (mean_x, variance_x), (mean_y, variance_y) = local(x, taps), local(y, taps)
+    return mean_x, mean_y, variance_x, variance_y, separable(x * y, taps) - mean_x * mean_y

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 from fusionlab.metrics.filters import IMAGE, TINY, root
+from fusionlab.metrics.memory import both, statistic
 
 SIMILARITY = 170.0  # the constant of GMSD, in squared grey levels
 
@@ -23,9 +24,9 @@ def qabf(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     Source: C. S. Xydeas, V. Petrovic, "Objective image fusion performance measure", 2000, and the public
     evaluators, whose rules for ties and vertical edges are kept.
     """
-    strength, angle = _edges(torch.stack((ir, vi)))
+    strength, angle = _edges(both(ir, vi))
     kept = _preserved(strength, angle, *_edges(fused)) * strength
-    return kept.sum(IMAGE).sum(0) / strength.sum(IMAGE).sum(0)
+    return kept.sum(IMAGE).sum(0) / _total(strength)
 
 
 def local_qabf(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
@@ -60,16 +61,16 @@ def nabf(ir: Tensor, vi: Tensor, fused: Tensor, weak: float = 0.001) -> Tensor:
     using discrete cosine harmonic wavelet transform", 2013, after V. Petrovic, C. Xydeas, "Objective image
     fusion performance characterisation", 2005.
     """
-    strength, angle = _mirrored_edges(torch.stack((ir, vi)))
+    strength, angle = _mirrored_edges(both(ir, vi))
     fused_strength, fused_angle = _mirrored_edges(fused)
     ratio = torch.minimum(strength, fused_strength) / torch.maximum(strength, fused_strength).clamp(min=TINY)
     turn = ((angle - fused_angle).abs() - math.pi / 2).abs() / (math.pi / 2)
     by_strength = 0.9999 * torch.sigmoid(19 * (ratio - 0.5))
     by_angle = 0.9995 * torch.sigmoid(22 * (turn - 0.5))
-    weight = torch.where(strength >= 2, strength**1.5, weak)
+    weight, total, strongest = _weights(strength, weak)
     lost = ((1 - (by_strength * by_angle).sqrt()) * weight).sum(0)
-    made_up = fused_strength > strength.amax(0)
-    return torch.where(made_up, lost, 0.0).sum(IMAGE) / weight.sum(0).sum(IMAGE)
+    made_up = fused_strength > strongest
+    return torch.where(made_up, lost, 0.0).sum(IMAGE) / total
 
 
 def gmsd(source: Tensor, fused: Tensor, correction: int = 1) -> Tensor:
@@ -83,16 +84,19 @@ def gmsd(source: Tensor, fused: Tensor, correction: int = 1) -> Tensor:
     return similarity.flatten(IMAGE[0]).std(-1, correction=correction)
 
 
+@statistic
 def prewitt(x: Tensor) -> Tensor:
     """Magnitude of the 3 x 3 Prewitt gradient, weights 1, zero-padded, (..., 1, H, W)."""
     dx, dy = _derivatives(pad(x, (1, 1, 1, 1)), middle=1)
     return root(dx * dx + dy * dy)
 
 
+@statistic
 def _prewitt(x: Tensor) -> Tensor:
     return prewitt(x) / 3
 
 
+@statistic
 def _halved(x: Tensor) -> Tensor:
     """Means of 2 x 2 pixels; an odd side gains a row of zeros."""
     height, width = x.shape[-2:]
@@ -110,6 +114,7 @@ def _derivatives(x: Tensor, middle: int = 2) -> tuple[Tensor, Tensor]:
     return down[..., 2:] - down[..., :-2], step[..., :-2] + middle * step[..., 1:-1] + step[..., 2:]
 
 
+@statistic
 def _edges(x: Tensor, upright: float = 0.0) -> tuple[Tensor, Tensor]:
     """Strength and angle (radians, +-pi/2) of the Sobel gradient, zero-padded, each (..., 1, H, W).
 
@@ -128,12 +133,27 @@ def _edges(x: Tensor, upright: float = 0.0) -> tuple[Tensor, Tensor]:
     return strength, torch.where(sx == 0, math.pi / 2, angle)
 
 
+@statistic
 def _mirrored_edges(x: Tensor) -> tuple[Tensor, Tensor]:
     """Strength and angle of the Sobel gradient over 8, borders mirrored without repeating the edge."""
     flat = pad(x.flatten(0, -4), (1, 1, 1, 1), mode="reflect")
     dx, dy = (d / 8 for d in _derivatives(flat.view(*x.shape[:-2], *flat.shape[-2:])))
-    angle = torch.where((dx == 0) & (dy == 0), 0.0, torch.atan(dx / dy))
+    level = dy == 0
+    angle = torch.where(level, math.pi / 2 * dx.sign(), torch.atan(dx / torch.where(level, 1.0, dy)))
     return root(dx * dx + dy * dy), angle
+
+
+@statistic
+def _total(strength: Tensor) -> Tensor:
+    """Sum over the pixels of both sources (2, ...)."""
+    return strength.sum(IMAGE).sum(0)
+
+
+@statistic
+def _weights(strength: Tensor, weak: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight of each edge of both sources (2, ...), their sum, and the stronger edge of each pixel."""
+    weight = torch.where(strength >= 2, strength**1.5, weak)
+    return weight, weight.sum(0).sum(IMAGE), strength.amax(0)
 
 
 def _preserved(strength: Tensor, angle: Tensor, fused_strength: Tensor, fused_angle: Tensor) -> Tensor:

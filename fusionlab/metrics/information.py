@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fusionlab.metrics.filters import IMAGE
+from fusionlab.metrics.memory import statistic
 
 LEVELS = 256
 
@@ -47,8 +48,8 @@ def merged_information(source: Tensor, fused: Tensor) -> Tensor:
     So it comes out of 8-bit integers in which 255 + 1 is 255; saturated areas gain what they never shared.
     Source: Linfeng-Tang/Evaluation-for-Image-Fusion, MI_evaluation.m.
     """
-    joint = _joint(source.clamp(max=254), fused.clamp(max=254)).flatten(-2)
-    single = _entropy(_counts(source, LEVELS)) + _entropy(_counts(fused, LEVELS))
+    joint = _joint(_merged(source), _merged(fused)).flatten(-2)
+    single = _level_entropy(source) + _level_entropy(fused)
     return (single - _entropy(joint)) / math.log(2)
 
 
@@ -58,8 +59,19 @@ def normalised_information(source: Tensor, fused: Tensor) -> Tensor:
     Source: M. Hossny, S. Nahavandi, D. Creighton, "Comments on 'Information measure for performance of image
     fusion'", 2008.
     """
-    single = _entropy(_counts(source, LEVELS)) + _entropy(_counts(fused, LEVELS))
+    single = _level_entropy(source) + _level_entropy(fused)
     return 2 * mutual_information(source, fused, math.e) / single
+
+
+@statistic
+def _merged(x: Tensor) -> Tensor:
+    return x.clamp(max=LEVELS - 2)
+
+
+@statistic
+def _level_entropy(x: Tensor) -> Tensor:
+    """Entropy in nats of an image's grey levels."""
+    return _entropy(_counts(x, LEVELS))
 
 
 def _entropy(counts: Tensor) -> Tensor:

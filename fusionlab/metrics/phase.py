@@ -7,13 +7,13 @@ zhengliu6699/imageFusionMetrics, myphasecong3.m: they are what published values 
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from fusionlab.metrics.filters import IMAGE, gaussian, separable
+from fusionlab.metrics.memory import both, statistic
 
 SCALES, ORIENTATIONS = 4, 6
 WAVELENGTH, GROWTH = 3.0, 2.1  # of the finest filter in pixels, and from one scale to the next
@@ -34,49 +34,45 @@ def phase_quality(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     Source: J. Zhao, R. Laganiere, Z. Liu, "Performance assessment of combinative pixel-level image fusion
     based on an absolute feature measurement", 2007.
     """
-    sources = [maps.unflatten(0, (2, -1)) for maps in phase_maps(torch.cat((ir, vi)))]
-    return torch.cat([_quality(sources, image, k) for k, image in enumerate(fused.split(1))])
-
-
-def _quality(sources: Sequence[Tensor], fused: Tensor, k: int) -> Tensor:
-    """QP, (1,), of the k-th fused image; sources: three maps, (2, 1 or B, 1, H, W)."""
-    maps = [both[:, min(k, both.shape[1] - 1)][:, None] for both in sources]
-    by_ir = maps[0][0] > maps[0][1]
-    inside = torch.cat((maps[0], maps[0].amax(0, keepdim=True))) > THRESHOLD
+    inside, count, sources = _features(ir, vi)
     product = torch.ones((), dtype=fused.dtype, device=fused.device)
-    for source, target in zip(maps, phase_maps(fused), strict=True):
-        stronger = torch.where(by_ir, source[0], source[1])
-        candidates = torch.cat((source, stronger[None]))
-        agreement = torch.where(inside, _agreement(inside * candidates, target), 0.0)
-        product = product * agreement.amax(0).sum(IMAGE) / inside[-1].sum(IMAGE)
+    for candidates, target in zip(sources, phase_maps(fused), strict=True):
+        of_target = _local(target)
+        agreements = [  # one by one, as each takes a handful of maps
+            here * _agreement(candidate, target, _local(candidate), of_target)
+            for here, candidate in zip(inside, candidates, strict=True)
+        ]
+        product = product * torch.stack(agreements).amax(0).sum(IMAGE) / count
     return product
+
+
+@statistic
+def _features(ir: Tensor, vi: Tensor) -> tuple[list[Tensor], Tensor, list[list[Tensor]]]:
+    """Pixels that are features of infrared, of visible, of either, how many the last are, and the maps there.
+
+    Where either counts, the maps are those of the source of more phase congruency.
+    """
+    maps = phase_maps(both(ir, vi))
+    congruency = maps[0]
+    by_ir = congruency[0] > congruency[1]
+    inside = [x > THRESHOLD for x in (*congruency, congruency.amax(0))]
+    candidates = [(*x, torch.where(by_ir, x[0], x[1])) for x in maps]
+    masked = [[here * x for here, x in zip(inside, three, strict=True)] for three in candidates]
+    return inside, inside[-1].sum(IMAGE), masked
 
 
 def phase_maps(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Phase congruency of the image, 0..1, and maximum and minimum moment over orientations, each as x."""
     size = x.shape[-2:]
     spectra = torch.fft.rfft2(x.reshape(-1, *size))
-    radial, angles = _grid(x)
-    mirrored = _mirror(radial)
-    sums = x.new_zeros(5, len(spectra), *size)  # of energy and amplitude, and three moments
+    grid = _grid(size, x.dtype, x.device)
+    sums = x.new_zeros(len(spectra), 5, *size)
     for orientation in range(ORIENTATIONS):
         direction = orientation * math.pi / ORIENTATIONS
-        turn = torch.remainder(angles - direction + math.pi, 2 * math.pi) - math.pi
-        fan = torch.exp(-(turn**2) / (2 * SPREAD**2))
-        even, odd = _parts(radial, fan, mirrored, _mirror(fan))
-        moments = (
-            math.cos(direction) ** 2,
-            math.sin(direction) ** 2,
-            math.cos(direction) * math.sin(direction),
-        )
+        filters = _filters(*grid, direction)
         for k, spectrum in enumerate(spectra):  # one by one, as all images together leave the cache
-            part, total = _oriented_energy(spectrum, even, odd, size)
-            sums[0, k] += part
-            sums[1, k] += total
-            square = torch.where(total > 0, part / total, 0.0).square_()  # a black image has no amplitude
-            for moment, share in zip(sums[2:, k], moments, strict=True):
-                moment.add_(square, alpha=share)
-    energy, amplitude, xx, yy, xy = sums.view(5, *x.shape)
+            _add_orientation(sums[k], spectrum, *filters, direction)
+    energy, amplitude, xx, yy, xy = sums.movedim(1, 0).reshape(5, *x.shape)
     xx, yy = xx / (ORIENTATIONS / 2), yy / (ORIENTATIONS / 2)
     xy = xy / ORIENTATIONS  # a quarter of Kovesi's
     apart = (xy**2 + (xx - yy) ** 2).sqrt() + EPS
@@ -88,34 +84,46 @@ def _mirror(plane: Tensor) -> Tensor:
     return plane.flip(-2, -1).roll((1, 1), (-2, -1))
 
 
-def _parts(
-    radial: Tensor, fan: Tensor, radial_mirrored: Tensor, fan_mirrored: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Even and odd part of the filters radial * fan, (scale, H, W // 2 + 1).
+def _filters(radial: Tensor, mirrored: Tensor, angles: Tensor, direction: float) -> tuple[Tensor, Tensor]:
+    """Even and odd part of the filters of one orientation, (scale, H, W // 2 + 1).
 
     A real image answers an even filter with a real, an odd one with an imaginary response, so that both need
     half the frequencies.
     """
-    half = fan.shape[-1] // 2 + 1
-    there = radial[..., :half] * (fan[:, :half] / 2)
-    back = radial_mirrored[..., :half] * (fan_mirrored[:, :half] / 2)
+    turn = torch.remainder(angles - direction + math.pi, 2 * math.pi) - math.pi
+    fan = torch.exp(-(turn**2) / (2 * SPREAD**2)) / 2
+    half = radial.shape[-1]
+    there, back = radial * fan[:, :half], mirrored * _mirror(fan)[:, :half]
     return there + back, there - back
+
+
+def _add_orientation(sums: Tensor, spectrum: Tensor, even: Tensor, odd: Tensor, direction: float) -> None:
+    """Adds one orientation of one image to its sums (5, H, W): energy, amplitude, and three moments."""
+    energy, amplitude = _oriented_energy(spectrum, even, odd, sums.shape[-2:])
+    sums[0] += energy
+    sums[1] += amplitude
+    square = torch.where(amplitude > 0, energy / amplitude, 0.0).square_()  # a black image has none
+    cos, sin = math.cos(direction), math.sin(direction)
+    for k, share in enumerate((cos**2, sin**2, cos * sin), start=2):
+        sums[k].add_(square, alpha=share)
 
 
 def _oriented_energy(spectrum: Tensor, even: Tensor, odd: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
     """Energy in phase along one orientation, weighted, less noise, and the sum of amplitudes: (H, W) each."""
     real, imaginary = _responses(spectrum, even, size), _responses(-1j * spectrum, odd, size)
-    amplitudes = [(e * e).addcmul_(o, o).sqrt_() for e, o in zip(real, imaginary, strict=True)]
-    total, widest = sum(amplitudes[1:], amplitudes[0]), amplitudes[0]
-    for amplitude in amplitudes[1:]:
+    amplitudes = ((e * e).addcmul_(o, o).sqrt_() for e, o in zip(real, imaginary, strict=True))
+    finest = next(amplitudes)
+    total, widest = finest.clone(), finest
+    for amplitude in amplitudes:
+        total += amplitude
         widest = torch.maximum(widest, amplitude)
+    power = _median_energy(finest) / math.log(2) / _total(even[0] ** 2 + odd[0] ** 2, size)
     mean_e, mean_o = sum(real[1:], real[0]), sum(imaginary[1:], imaginary[0])
     # In phase with the mean response, less what stands across it.
     energy = mean_e**2 + mean_o**2
     length = energy.sqrt() + EPS
     for e, o in zip(real, imaginary, strict=True):
         energy = energy.sub_((e * mean_o).sub_(o * mean_e).abs_())
-    power = _median_energy(amplitudes[0]) / math.log(2) / _total(even[0] ** 2 + odd[0] ** 2, size)
     energy = (energy / length - _noise(power, even, size)).clamp_(min=0)
     width = total / (widest + EPS) / SCALES
     return energy * torch.sigmoid(SHARPNESS * (width - CUTOFF)), total
@@ -155,43 +163,53 @@ def _median_energy(amplitude: Tensor) -> Tensor:
     return (upper**2 + lower**2) / 2
 
 
-def _grid(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Radial log-Gabor filters (scale, H, W) and the angle of each frequency (H, W), lowest first."""
-    height, width = x.shape[-2:]
-    fy, fx = _frequencies(height, x), _frequencies(width, x)
-    radius = torch.hypot(fy[:, None], fx).clamp(min=0)
+@statistic
+def _grid(size: torch.Size, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Radial log-Gabor filters and their mirror images, (scale, H, W // 2 + 1), and angles (H, W).
+
+    Lowest frequencies first.
+    """
+    height, width = size
+    y, x = (torch.arange(side, dtype=dtype, device=device) - side // 2 for side in size)
+    fy, fx = _frequencies(y), _frequencies(x)
+    radius = torch.hypot(fy[:, None], fx)
     radius[0, 0] = 1
     angles = torch.atan2(-fy[:, None], fx.expand(height, width))
-    edge = torch.hypot(_low_pass_frequencies(height, x)[:, None], _low_pass_frequencies(width, x))
+    # Over size also on odd sides, and there one place off: the source shifts these the other way.
+    edge = torch.hypot(torch.fft.fftshift(y / height)[:, None], torch.fft.fftshift(x / width))
     low_pass = 1 / (1 + (edge / 0.45) ** 30)
     waves = [WAVELENGTH * GROWTH**scale for scale in range(SCALES)]
     radial = torch.stack(
         [torch.exp(-(torch.log(radius * wave) ** 2) / (2 * math.log(BANDWIDTH) ** 2)) for wave in waves]
     )
     radial[:, 0, 0] = 0
-    return radial * low_pass, angles
+    radial = radial * low_pass
+    half, mirrored_half = (x[..., : width // 2 + 1].contiguous() for x in (radial, _mirror(radial)))
+    return half, mirrored_half, angles
 
 
-def _frequencies(size: int, like: Tensor) -> Tensor:
+def _frequencies(centred: Tensor) -> Tensor:
     """Frequencies in cycles a pixel, 0 first; on odd sides over size - 1, as the source has it."""
-    centred = torch.arange(size, dtype=like.dtype, device=like.device) - size // 2
+    size = len(centred)
     return torch.fft.ifftshift(centred / (size - size % 2))
 
 
-def _low_pass_frequencies(size: int, like: Tensor) -> Tensor:
-    """The same over size, and on odd sides one place off: the source shifts them the other way."""
-    centred = torch.arange(size, dtype=like.dtype, device=like.device) - size // 2
-    return torch.fft.fftshift(centred / size)
+Moments = tuple[Tensor, Tensor]
 
 
-def _agreement(x: Tensor, y: Tensor) -> Tensor:
+def _agreement(x: Tensor, y: Tensor, of_x: Moments, of_y: Moments) -> Tensor:
     """Local correlation of two maps under an 11 x 11 Gaussian, zeros around them."""
-    border = (len(TAPS) // 2,) * 4
+    (mean_x, variance_x), (mean_y, variance_y) = of_x, of_y
+    covariance = _mean(x * y) - mean_x * mean_y
+    return (covariance + EPS) / ((variance_x * variance_y).abs().sqrt() + EPS)
 
-    def mean(z: Tensor) -> Tensor:
-        return separable(pad(z, border), TAPS)
 
-    mean_x, mean_y = mean(x), mean(y)
-    covariance = mean(x * y) - mean_x * mean_y
-    variances = (mean(x * x) - mean_x**2) * (mean(y * y) - mean_y**2)
-    return (covariance + EPS) / (variances.abs().sqrt() + EPS)
+@statistic
+def _local(x: Tensor) -> Moments:
+    """Local mean and variance under the same window."""
+    mean = _mean(x)
+    return mean, _mean(x * x) - mean**2
+
+
+def _mean(x: Tensor) -> Tensor:
+    return separable(pad(x, (len(TAPS) // 2,) * 4), TAPS)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fusionlab.metrics.filters import IMAGE
+from fusionlab.metrics.memory import statistic
 
 
 def standard_deviation(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
@@ -27,8 +28,8 @@ def saturated_deviation(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
     """Pearson's correlation of two images, -1..1; NaN where one of them is constant."""
-    x, y = (image - image.mean(IMAGE, keepdim=True) for image in (x, y))
-    return (x * y).sum(IMAGE) / ((x * x).sum(IMAGE) * (y * y).sum(IMAGE)).sqrt()
+    (x, squares_x), (y, squares_y) = _centred(x), _centred(y)
+    return (x * y).sum(IMAGE) / (squares_x * squares_y).sqrt()
 
 
 def correlation_of_differences(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
@@ -54,3 +55,10 @@ def psnr(ir: Tensor, vi: Tensor, fused: Tensor, peak: float | None = 255) -> Ten
     error = (squared_error(ir, fused) + squared_error(vi, fused)) / 2
     top = fused.amax(IMAGE) if peak is None else peak
     return 10 * torch.log10(top**2 / error)
+
+
+@statistic
+def _centred(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The image less its mean, and the sum of the squares of that."""
+    x = x - x.mean(IMAGE, keepdim=True)
+    return x, (x * x).sum(IMAGE)

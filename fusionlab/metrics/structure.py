@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from fusionlab.metrics.filters import IMAGE, gaussian, moments, uniform
+from fusionlab.metrics.filters import IMAGE, Taps, gaussian, moments, uniform
+from fusionlab.metrics.memory import statistic
 
 TAPS = gaussian(11, 1.5)
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of the five scales, finest first
@@ -63,7 +64,7 @@ def ms_ssim(x: Tensor, y: Tensor, data_range: float = 255) -> Tensor:
 
 
 def _maps(
-    x: Tensor, y: Tensor, taps: list[float], data_range: float, correction: float = 1.0
+    x: Tensor, y: Tensor, taps: Taps, data_range: float, correction: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Luminance and contrast-structure maps; `correction` multiplies variances and covariance."""
     mean_x, mean_y, variance_x, variance_y, covariance = moments(x, y, taps)
@@ -73,11 +74,13 @@ def _maps(
     return luminance, contrast
 
 
+@statistic
 def _repeat_border(x: Tensor, width: int) -> Tensor:
     flat = pad(x.flatten(0, -4), (width,) * 4, mode="replicate")
     return flat.view(*x.shape[:-2], *flat.shape[-2:])
 
 
+@statistic
 def _halved(x: Tensor) -> Tensor:
     flat = x.flatten(0, -4)
     halves = avg_pool2d(pad(flat, (x.shape[-1] % 2, 0, x.shape[-2] % 2, 0)), 2)

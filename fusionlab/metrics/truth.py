@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from fusionlab.errors import UserError
+from fusionlab.metrics import structure
+
 if TYPE_CHECKING:
     from fusionlab.data.scenes import Truth
 
@@ -27,5 +30,31 @@ def kept(fused: Tensor, truth: "Truth") -> dict[str, float]:
 
 
 def psnr(fused: Tensor, reference: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of two images in [0, 1], 10 log10(1 / MSE); higher is better."""
+    """Peak signal-to-noise ratio to a scene's reference in dB, 10 log10(1 / MSE); higher is better.
+
+    It rewards grey levels close to the reference, whatever their place, so that a bland image can win. Images
+    (1, 1, H, W) in [0, 1] of any size. Raises UserError for other ranges.
+    """
+    _check(fused, reference, 1)
     return -10 * (fused - reference).double().square().mean().log10().item()
+
+
+def ssim(fused: Tensor, reference: Tensor) -> float:
+    """Structural similarity to a scene's reference, -1..1 without a unit; higher is better.
+
+    It rewards local contrast and structure of the reference, under Gaussian windows 11 x 11 with range 1.
+    Images (1, 1, H, W) in [0, 1], sides from 11. Raises UserError for other ranges and smaller sides.
+    """
+    _check(fused, reference, 11)
+    return structure.ssim(reference.double(), fused.double(), data_range=1).item()
+
+
+def _check(fused: Tensor, reference: Tensor, side: int) -> None:
+    for name, image in (("fused", fused), ("reference", reference)):
+        low, high = image.min().item(), image.max().item()
+        if not 0 <= low <= high <= 1:
+            raise UserError(
+                f"{name} holds values {low:g}..{high:g}; scores by the truth take images in [0, 1]"
+            )
+        if min(image.shape[-2:]) < side:
+            raise UserError(f"{name} is smaller than {side} pixels a side; take a larger scene")

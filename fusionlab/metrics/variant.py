@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor
+
+from fusionlab.metrics.memory import both, statistic
 
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 OneSource = Callable[[Tensor, Tensor], Tensor]
@@ -23,9 +24,6 @@ class Variant:
     source: str
     function: Function
     side: int = 1  # smallest usable height and width in pixels
-    one_by_one: bool = (
-        False  # its function takes all fused images of a pair, and works on one after the other
-    )
 
 
 def summed(score: OneSource) -> Function:
@@ -44,12 +42,17 @@ def on_unit(function: Function) -> Function:
 
 
 def _summed(score: OneSource, ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    return score(torch.stack((ir, vi)), fused).sum(0)
+    return score(both(ir, vi), fused).sum(0)
 
 
 def _averaged(score: OneSource, ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    return score(torch.stack((ir, vi)), fused).mean(0)
+    return score(both(ir, vi), fused).mean(0)
 
 
 def _on_unit(function: Function, ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    return function(ir / 255, vi / 255, fused / 255)
+    return function(_on_unit_range(ir), _on_unit_range(vi), fused / 255)
+
+
+@statistic
+def _on_unit_range(x: Tensor) -> Tensor:
+    return x / 255

@@ -357,5 +357,4 @@ PC = Variant(
     "Zhao, Laganiere, Liu 2007; metricZhao.m",
     phase.phase_quality,
     side=16,
-    one_by_one=True,  # since the sources' maps are two thirds of the work
 )

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from fusionlab.metrics.filters import filtered
+from fusionlab.metrics.filters import Taps, filtered
 
 REACH = 30  # taps to either side of the middle one; those beyond are below 1e-4
 TAPS = 2 * REACH + 2  # as MATLAB's dmey counts them, the first of the low-pass being 0
@@ -27,13 +27,13 @@ def _split(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     index = torch.arange(2 - TAPS, size + TAPS - 2 + size % 2, device=x.device) % (2 * size)
     x = x.index_select(dim, torch.minimum(index, 2 * size - 1 - index))
     low = _low_pass()
-    high = [-tap if i % 2 == 0 else tap for i, tap in enumerate(low[::-1])]
+    high = tuple(-tap if i % 2 == 0 else tap for i, tap in enumerate(low[::-1]))
     return filtered(x, low[::-1], dim, step=2), filtered(x, high[::-1], dim, step=2)
 
 
-def _low_pass() -> list[float]:
+def _low_pass() -> Taps:
     frequency = torch.fft.fftfreq(2**12, dtype=torch.float64) * 2 * math.pi
     t = (3 * frequency.abs() / math.pi - 1).clamp(0, 1)
     transfer = torch.cos(math.pi / 2 * t**4 * (35 - 84 * t + 70 * t**2 - 20 * t**3))
     taps = math.sqrt(2) * torch.fft.ifft(transfer).real.roll(REACH)
-    return [0.0, *taps[: 2 * REACH + 1].tolist()]
+    return 0.0, *taps[: 2 * REACH + 1].tolist()

@@ -90,10 +90,9 @@ def picture(fusers: dict[str, Fuser], conditions: Sequence[str], seed: int, file
 
 
 def test_pairs(data: str, profile: str, seed: int) -> Pairs:
-    """The test pairs of a set (of TNO all), at `smoke` two of them. MSRS has 361 in all, as in Table 2."""
+    """The test pairs of a set (of TNO all), at `smoke` two of them."""
     split = "test" if data in ("roadscene", "msrs", "llvip", "scenes") else None
-    pairs = open_pairs(data, 2 if profile == "smoke" else None, seed=seed, split=split)
-    return replace(pairs, total=361) if data == "msrs" else pairs
+    return open_pairs(data, 2 if profile == "smoke" else None, seed=seed, split=split)
 
 
 def scored(

@@ -16,7 +16,7 @@ from fusionlab.errors import UserError
 from fusionlab.lab.records import Record, measured, this_command
 from fusionlab.methods import load
 from fusionlab.methods.baselines import average
-from fusionlab.metrics import CONVENTIONS, METRICS, Variant, evaluate
+from fusionlab.metrics import CONVENTIONS, METRICS, Variant, evaluate, score_pair
 from fusionlab.metrics.truth import kept, psnr
 from fusionlab.targets.comofusion import require
 from fusionlab.targets.tricks import BASELINES, TRICKS, noisy
@@ -26,7 +26,6 @@ Form = tuple[Variant, str]  # a formula, and the rule by which the image is save
 
 HEADLINE = ("EN", "SD", "MI", "VIF", "Qabf", "SSIM", "SF", "AG", "SCD", "CC")
 LEARNED = ("mmdrfuse", "mmdrfuse-distilled", "mmdrfuse-teacher-half", "comofusion")
-AT_ONCE = 4  # images in one batch; whole sets of them would fill a laptop's memory
 
 # data -> the conventions of the papers that print a table on it, and which of their metrics. PC of `dmfuse`
 # is left out: it costs more than all others together.
@@ -194,12 +193,11 @@ def score(pairs: Pairs, images: Mapping[str, Image], forms: Sequence[Form]) -> d
     for pair in tqdm(pairs, desc=pairs.caption, unit="pair", leave=False):
         ir, vi = to_uint8(pair.ir), to_uint8(pair.vi)
         raw = [image(ir / 255, vi / 255) for image in images.values()]
-        saved = {rule: torch.cat([to_uint8(x, rule) for x in raw]).double() for rule in rules}
+        saved = {rule: torch.cat([to_uint8(x, rule) for x in raw]) for rule in rules}
         for variant, rule in found:
             if min(ir.shape[-2:]) < variant.side:
                 raise UserError(f"{pair.name} is smaller than the {variant.side} pixels of {variant.formula}")
-            parts = [variant.function(ir.double(), vi.double(), x) for x in saved[rule].split(AT_ONCE)]
-            found[variant, rule].append(torch.cat(parts))
+            found[variant, rule].append(score_pair(variant, ir, vi, saved[rule]))
     return {key: torch.stack(values) for key, values in found.items()}
 
 

@@ -4,7 +4,6 @@ import copy
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -20,12 +19,6 @@ STEPS = 4
 def images() -> list[tuple[torch.Tensor, torch.Tensor]]:
     ir, vi = torch.rand(2, 3, 1, 160, 200, generator=torch.Generator().manual_seed(0))
     return [(ir[i : i + 1], vi[i : i + 1]) for i in range(3)]
-
-
-def cpu_seconds(work) -> float:
-    start = time.process_time()
-    work()
-    return (time.process_time() - start) / STEPS
 
 
 def plain_consistency(network: CoMoFusion, batch: int, size: int) -> None:
@@ -66,7 +59,7 @@ def plain_fusion(network: CoMoFusion, batch: int, size: int) -> None:
 
 
 @pytest.mark.parametrize("width, batch, size", [(64, 4, 64), (32, 4, 64), (32, 4, 32)])
-def test_training_steps_cost_what_their_arithmetic_costs(width, batch, size):
+def test_training_steps_cost_what_their_arithmetic_costs(width, batch, size, cpu_seconds):
     network, stage = CoMoFusion(width), Stage(STEPS, batch, size)
     steps = {
         "consistency": (
@@ -80,7 +73,7 @@ def test_training_steps_cost_what_their_arithmetic_costs(width, batch, size):
     }
     print()
     for name, both in steps.items():
-        runs = [[cpu_seconds(work) for work in both] for _ in range(3)]
+        runs = [[cpu_seconds(work) / STEPS for work in both] for _ in range(3)]
         ours, plain = (min(run[k] for run in runs) for k in (0, 1))
         print(f"{name} step, width {width}, batch {batch}, {size}x{size}: {ours:.3f} s CPU, ", end="")
         print(f"written out {plain:.3f} s; ratio {ours / plain:.2f}")
@@ -106,7 +99,7 @@ else:
     return int(done.stdout.split()[-1]) / 2**20
 
 
-def test_peak_memory_and_fusing_one_pair():
+def test_peak_memory_and_fusing_one_pair(cpu_seconds):
     bare = peak("")
     ours, plain = (
         peak("train_consistency(CoMoFusion().unet, images(), Stage(2, 4, 64))"),
@@ -116,9 +109,9 @@ def test_peak_memory_and_fusing_one_pair():
     network, (ir, vi) = CoMoFusion().eval(), torch.rand(2, 1, 1, 480, 640)
     with torch.no_grad():
         maps = network.maps(ir, vi)
-        features = STEPS * cpu_seconds(lambda: network.maps(ir, vi))
-        head = STEPS * cpu_seconds(lambda: network.head(maps))
-        whole = STEPS * cpu_seconds(lambda: network(ir, vi))
+        features = cpu_seconds(lambda: network.maps(ir, vi))
+        head = cpu_seconds(lambda: network.head(maps))
+        whole = cpu_seconds(lambda: network(ir, vi))
     print(
         f"\nfull width, 640x480: features {features:.2f} + head {head:.2f} s CPU, {fusing:.2f} GiB; "
         f"consistency step, batch 4, 64x64: {ours:.2f} GiB, written out {plain:.2f} GiB; "

@@ -4,8 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -28,17 +26,6 @@ FACTS_TOTAL = 1.55
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-def cpu_seconds(work: Callable[[], object], runs: int = 5) -> float:
-    """Least CPU time of a call, the first left out."""
-    work()
-    times = []
-    for _ in range(runs):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)
-
-
 @pytest.fixture(scope="module")
 def images() -> dict[str, torch.Tensor]:
     """A scene of 640x480 and its fusions by three baselines, uint8."""
@@ -49,7 +36,7 @@ def images() -> dict[str, torch.Tensor]:
     return {"ir": to_uint8(pair.ir), "vi": to_uint8(pair.vi), **fused}
 
 
-def test_nine_metrics_against_the_public_evaluator(images, tmp_path):
+def test_nine_metrics_against_the_public_evaluator(images, cpu_seconds, tmp_path):
     ir, vi, fused = (images[name] for name in ("ir", "vi", "laplacian"))
     np.savez(tmp_path / "triple.npz", *(image[0, 0].numpy() for image in (ir, vi, fused)))
     # Either side twice, turn by turn: the machine may be busier at one time than at another.
@@ -57,14 +44,14 @@ def test_nine_metrics_against_the_public_evaluator(images, tmp_path):
     for _ in range(2):
         command = [sys.executable, PLAIN, tmp_path / "triple.npz"]
         done = subprocess.run(command, env=ONE_THREAD, check=True, capture_output=True, text=True)
-        ours = cpu_seconds(lambda: evaluate(ir, vi, fused, "cddfuse", NINE))
+        ours = cpu_seconds(lambda: evaluate(ir, vi, fused, "cddfuse", NINE), 6)
         rounds.append((json.loads(done.stdout), ours))
     plain = {name: min(peer[name]["seconds"] for peer, _ in rounds) for name in NINE}
     total, ours = sum(plain.values()), min(seconds for _, seconds in rounds)
     print(f"\nnine metrics, 640x480: {ours:.3f} s CPU, public evaluator {total:.3f} s; ", end="")
     print(f"ratio {total / ours:.1f}")
     for name, seconds in plain.items():
-        own = cpu_seconds(partial(evaluate, ir, vi, fused, "cddfuse", [name]), runs=3)
+        own = cpu_seconds(partial(evaluate, ir, vi, fused, "cddfuse", [name]), 4)
         print(f"  {name:<5} {own:.4f} s, public {seconds:.4f} s, {seconds / total:.1%} of its time")
     values = evaluate(ir, vi, fused, "cddfuse", NINE).mean()
     for name, value in values.items():
@@ -74,24 +61,24 @@ def test_nine_metrics_against_the_public_evaluator(images, tmp_path):
     assert total / ours >= 8
 
 
-def test_all_of_reference(images):
+def test_all_of_reference(images, cpu_seconds):
     ir, vi, fused = (images[name] for name in ("ir", "vi", "laplacian"))
     seconds = {
-        name: cpu_seconds(partial(evaluate, ir, vi, fused, "reference", [name]), runs=2)
+        name: cpu_seconds(partial(evaluate, ir, vi, fused, "reference", [name]), 3)
         for name in CONVENTIONS["reference"].variants
     }
-    whole = cpu_seconds(lambda: evaluate(ir, vi, fused, "reference"), runs=2)
+    whole = cpu_seconds(lambda: evaluate(ir, vi, fused, "reference"), 3)
     print(f"\nall {len(seconds)} of reference, 640x480: {whole:.2f} s CPU; slowest ", end="")
     slowest = sorted(seconds, key=seconds.__getitem__, reverse=True)[:8]
     print(", ".join(f"{name} {seconds[name]:.3f}" for name in slowest))
     assert whole < 3
 
 
-def test_sources_are_worked_on_once_for_several_methods(images):
+def test_sources_are_worked_on_once_for_several_methods(images, cpu_seconds):
     ir, vi = images["ir"], images["vi"]
     methods = {name: images[name] for name in ("average", "maximum", "laplacian")} | {"ir": ir, "vi": vi}
-    together = cpu_seconds(lambda: compare(ir, vi, methods, "reference"), runs=2)
-    apart = cpu_seconds(lambda: [evaluate(ir, vi, fused, "reference") for fused in methods.values()], runs=2)
+    together = cpu_seconds(lambda: compare(ir, vi, methods, "reference"), 3)
+    apart = cpu_seconds(lambda: [evaluate(ir, vi, fused, "reference") for fused in methods.values()], 3)
     print(f"\n{len(methods)} methods, reference: together {together:.2f} s CPU, ", end="")
     print(f"one by one {apart:.2f} s; ratio {apart / together:.2f}")
     assert together < apart

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -14,12 +13,6 @@ from fusionlab.methods.mmdrfuse_training import Objective, cached, loss_terms
 from fusionlab.nets.blocks import reflect_conv
 
 WIDTHS = [[64] * 2, [128] * 2, [256] * 4, [512] * 4, [512] * 4]  # VGG-19; a pool before each but the first
-
-
-def cpu(function) -> float:
-    start = time.process_time()
-    function()
-    return time.process_time() - start
 
 
 class Vgg(nn.Module):
@@ -51,7 +44,7 @@ class Vgg(nn.Module):
         return maps
 
 
-def test_one_student_step_with_vgg_terms():
+def test_one_student_step_with_vgg_terms(cpu_seconds):
     torch.manual_seed(0)
     vgg, teacher, student = Vgg(), Teacher(), Student()
     ir, vi = torch.rand(4, 1, 128, 128), torch.rand(4, 1, 128, 128)
@@ -82,7 +75,7 @@ def test_one_student_step_with_vgg_terms():
 
     gradients, seconds = [], []
     for step in (released, ours):
-        seconds.append(min(cpu(step) for _ in range(2)))
+        seconds.append(cpu_seconds(step, 2))
         gradients.append(torch.cat([weight.grad.flatten() for weight in student.parameters()]).clone())
     print(f"\nstudent step with VGG terms: {seconds[1]:.2f} s CPU, as released {seconds[0]:.2f} s; ", end="")
     print(f"ratio {seconds[0] / seconds[1]:.1f}")

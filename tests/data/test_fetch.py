@@ -84,6 +84,15 @@ def test_the_first_failure_stops_the_rest(server, monkeypatch):
     assert held() == every_path()
 
 
+def test_a_failure_leaves_nobody_trying_again(server, monkeypatch):
+    monkeypatch.setattr(fetch, "THREADS", 2)
+    server.faults["/m3fd/ir/1.png"] = ["404"]  # given up after three tries, at once
+    server.faults[SICK] = ["silent"]  # tried again after .4 s unless stopped
+    assert "ir/1.png answers 404" in data("get", "m3fd", "--yes")[2][0]
+    assert server.asked["GET /m3fd/ir/1.png"] == 3
+    assert server.asked[f"GET {SICK}"] == 1
+
+
 def test_an_absent_server_is_named(server, monkeypatch):
     server.shutdown()
     server.server_close()
@@ -103,7 +112,9 @@ def test_a_server_that_recovers_or_redirects_is_good_enough(server):
     assert server.asked[f"GET {SICK}"] == 3
     if os.name == "posix":  # a cache may be shared: a private mode would shut the others out
         assert {(paths.cache() / path).stat().st_mode & 0o777 for path in held()} == {0o644}
-    assert open_pairs("m3fd").caption == "m3fd, 2 pairs"  # found in the cache, the mirror being an address
+    assert (
+        open_pairs("m3fd").caption == "m3fd, 2 of 4200 pairs"
+    )  # found in the cache, the mirror being an address
 
     # What is verified is not asked for again; what is damaged is.
     server.asked.clear()
@@ -127,12 +138,12 @@ def test_sources_are_addressed_by_repository_commit_and_path(server, monkeypatch
 
 def test_online_asks_without_fetching(server):
     server.faults[SICK] = ["500", ""]
-    assert data("verify", "m3fd", "--online") == (0, "m3fd: 4 of 4 addresses alive (2 pairs)\n", [])
+    assert data("verify", "m3fd", "--online") == (0, "m3fd: 4 of 4 addresses alive (2 of 4200 pairs)\n", [])
     assert server.asked.total() == 5
     server.faults[SICK] = ["404"]
     server.faults["/m3fd/ir/2.png"] = ["silent"]
     code, out, errors = data("verify", "m3fd", "--online")
-    assert (code, out) == (1, "m3fd: 2 of 4 addresses alive (2 pairs)\n")
+    assert (code, out) == (1, "m3fd: 2 of 4 addresses alive (2 of 4200 pairs)\n")
     assert [line.split(".png ")[1] for line in errors] == [
         "answers 404 (Not Found)",
         "gave no answer for 0.4 s",
@@ -250,13 +261,13 @@ def test_the_mirror_may_be_a_folder_that_lacks_a_file(mirror):
 
 def test_verify_removes_wrong_files_from_the_cache_only(mirror, monkeypatch):
     assert data("get", "m3fd", "--yes")[0] == 0
-    assert data("verify", "m3fd") == (0, "m3fd: 4 of 4 files verified (2 pairs)\n", [])
+    assert data("verify", "m3fd") == (0, "m3fd: 4 of 4 files verified (2 of 4200 pairs)\n", [])
     wrong = paths.cache() / "m3fd/ir/1.png"
     content = bytearray(wrong.read_bytes())
     content[-1] ^= 1
     wrong.write_bytes(content)
     code, out, errors = data("verify", "m3fd")
-    assert (code, out) == (1, "m3fd: 3 of 4 files verified (2 pairs)\n")
+    assert (code, out) == (1, "m3fd: 3 of 4 files verified (2 of 4200 pairs)\n")
     (line,) = errors
     assert "1.png differs from the registered file (SHA-256); fetch it again (it was removed)" in line
     assert not wrong.exists()
@@ -273,6 +284,38 @@ def test_verify_removes_wrong_files_from_the_cache_only(mirror, monkeypatch):
     monkeypatch.delenv("FUSIONLAB_MIRROR")
     _, _, errors = data("verify", "m3fd")
     assert errors == ["error: m3fd/ir/1.png is not here; run `fusionlab data get m3fd`"]
+
+
+def refused(self: Path, *_: object, **__: object) -> None:
+    if self.name == "1.png":
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_verify_removes_only_what_it_has_read_to_be_wrong(mirror, monkeypatch):
+    assert data("get", "m3fd", "--yes")[0] == 0
+    place = paths.cache() / "m3fd/ir/1.png"
+    with monkeypatch.context() as unreadable:
+        real = Path.read_bytes
+        unreadable.setattr(Path, "read_bytes", lambda path: refused(path) or real(path))
+        _, out, errors = data("verify", "m3fd", "--split", "one")
+    assert out == "m3fd: 0 of 2 files verified (1 of 4200 pairs)\n"
+    assert len(errors) == 2
+    assert all("cannot be read (Permission denied)" in error and "removed" not in error for error in errors)
+    place.write_bytes(b"x")
+    with monkeypatch.context() as unremovable:
+        unremovable.setattr(Path, "unlink", refused)
+        code, out, (error,) = data("verify", "m3fd")
+    assert (code, out) == (1, "m3fd: 3 of 4 files verified (2 of 4200 pairs)\n")
+    assert error.endswith("fetch it again (it cannot be removed: Permission denied)")
+    assert place.exists()
+
+
+def test_our_reading_of_a_network_is_not_fetched(monkeypatch):
+    code, _, errors = data("get", "mmdrfuse", "--split", "reading", "--yes")
+    assert (code, errors) == (
+        1,
+        ["error: mmdrfuse, split reading, is not fetched but made here; leave out --split"],
+    )
 
 
 def test_an_unknown_set_or_split_names_the_known(mirror):
@@ -292,7 +335,7 @@ def test_every_set_verifies_and_roadscene_arrives_whole(shared, tmp_path, monkey
         "bsds500: 66 of 66 files verified (66 of 500 photographs)",
         "harvard: 60 of 60 files verified (30 of 136 pairs)",
         "llvip: 29 of 29 files verified (13 of 15488 pairs)",
-        "m3fd: 6 of 6 files verified (3 pairs)",
+        "m3fd: 6 of 6 files verified (3 of 4200 pairs)",
         "mmdrfuse: 2 of 2 files verified (2 of 2 networks)",
         "msrs: 40 of 40 files verified (20 of 1444 pairs)",
         "roadscene: 442 of 442 files verified (221 of 221 pairs)",
@@ -316,7 +359,7 @@ def test_list_says_how_much_of_each_set_there_is(tmp_path, monkeypatch):
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines()}
     assert list(rows) == list(sources.datasets())
     assert rows["msrs"] == "20 of 1444 pairs 8.7 MB 0 of 40 files here (test 15, train 5)"
-    assert rows["m3fd"] == "3 pairs 5.1 MB 0 of 6 files here (sample 3)"
+    assert rows["m3fd"] == "3 of 4200 pairs 5.1 MB 0 of 6 files here (sample 3)"
     assert rows["mmdrfuse"].startswith("2 of 2 networks 2.2 MB 0 of 4 files here")
 
 
@@ -325,7 +368,7 @@ def test_the_readme_lists_size_source_licence_and_citation_of_every_set():
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     rows = {row[0].strip("`"): row for row in cells if len(row) == 5}
     for name, dataset in sources.datasets().items():
-        assert rows[name][1] == dataset.size
+        assert rows[name][1] == dataset.size()
         assert rows[name][3:] == [dataset.licence, dataset.citation]
         named = set(re.findall(r"`([\w.-]+/[\w.-]+)`", rows[name][2]))
         assert named == {file.repository for file in sources.choose(name) if file.repository}

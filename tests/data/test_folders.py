@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fusionlab.data import open_pairs
+from fusionlab.data import name_of, open_pairs
 from fusionlab.data.folders import Pairs, open_folder, open_pair
 from fusionlab.data.pair import Pair
 from fusionlab.errors import UserError
@@ -148,6 +148,15 @@ def test_unknown_pair(folder):
 
 
 # --- open_pairs on folders ---
+
+
+@pytest.mark.parametrize("name", ["tno", "scenes"])
+def test_a_folder_is_never_called_like_the_scenes_or_a_registered_set(folder, monkeypatch, name):
+    folder.rename(folder.with_name(name))
+    assert open_pairs(folder.with_name(name)).caption == f"folder-{name}, 3 of 3 pairs"
+    assert name_of(folder.with_name(name)) == f"folder-{name}" and name_of(name) == name
+    monkeypatch.chdir(folder.parent)
+    assert open_pairs(f"./{name}").data == f"folder-{name}"
 
 
 def test_open_pairs_takes_a_folder_and_its_first_pairs(folder, monkeypatch):

@@ -213,6 +213,14 @@ def figures(image: torch.Tensor) -> tuple[float, float, float]:
     return float(-(share * np.log2(share)).sum()), float(grey.std()), float(grey.mean())
 
 
+@pytest.mark.parametrize("name", ["nonsense", "test-0001-hail", "train-0000-day", "test-0009-fog", "test-3"])
+def test_only_the_scenes_of_a_set_can_be_read_from_it(name):
+    pairs = open_scenes(4, seed=0)
+    assert pairs.read(pairs.names[1]).name == pairs.names[1]
+    with pytest.raises(UserError, match=f"no scene '{name}' among these 4 of split test"):
+        pairs.read(name)
+
+
 def test_statistics_resemble_real_sets():
     rows = {c: [scene(s, 120, 160, c) for s in range(60, 65)] for c in CONDITIONS}
     visible = {c: np.mean([figures(p.vi) for p in pairs], 0) for c, pairs in rows.items()}

@@ -30,7 +30,7 @@ def test_splits_and_names(mirror):
         "m3fd",
         "all",
         ("1", "2"),
-        "m3fd, 2 pairs",
+        "m3fd, 2 of 4200 pairs",
     )
     assert open_source("m3fd", "two").names == ("2",)
     assert open_pairs("m3fd", n=1).names == ("1",)
@@ -173,11 +173,11 @@ def test_shipped_registry_equals_the_manifest(shared):
         ("roadscene", "train", "roadscene, 150 of 221 pairs"),
         ("roadscene", "val", "roadscene, 21 of 221 pairs"),
         ("roadscene", "test", "roadscene, 50 of 221 pairs"),
-        ("msrs", "test", "msrs, 15 of 1444 pairs"),
+        ("msrs", "test", "msrs, 15 of 361 pairs"),
         ("llvip", None, "llvip, 13 of 15488 pairs"),
-        ("m3fd", "sample", "m3fd, 3 pairs"),
+        ("m3fd", "sample", "m3fd, 3 of 4200 pairs"),
         ("harvard", None, "harvard, 30 of 136 pairs"),
-        ("harvard", "mri_pet", "harvard, 10 of 136 pairs"),
+        ("harvard", "mri_pet", "harvard, 10 of 42 pairs"),
     ],
 )
 def test_captions(shared, name, split, caption):

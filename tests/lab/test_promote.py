@@ -64,6 +64,14 @@ def test_scenes_never_replace_a_real_result_and_an_altered_record_fails(promoted
     assert refuted.exit_code == 1
     assert [line.split()[1] for line in refuted.stdout.splitlines() if "DIFFERS" in line] == ["SSIM"]
 
+    # Nor does one pass that claims other images or another unit, or misses a count by one.
+    for change, text in (({"n": "7"}, "OTHER N"), ({"unit": "dB"}, "OTHER UNIT")):
+        records.write(promoted, [replace(victim, **change)])
+        other = fusionlab("reproduce", TARGET, *SMOKE, "--verify")
+        assert (other.exit_code, text in other.stdout) == (1, True)
+    verdict = verify._verdict(replace(victim, value=556489.0), replace(victim, value=556488.0))
+    assert not verdict.confirmed
+
     # Nor does one pass that claims other weights than those that made the number.
     records.write(promoted, [replace(victim, weights="0" * 64)])
     foreign = fusionlab("reproduce", TARGET, *SMOKE, "--verify")

@@ -1,6 +1,7 @@
 """The conventions as a whole: batches, and the recorded scores of RoadScene pairs under `mmdrfuse`."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from fusionlab.metrics import CONVENTIONS, evaluate
 from fusionlab.metrics.conventions import Variant
+from fusionlab.metrics.memory import remembering
 
 VARIANTS = [
     pytest.param(variant, id=f"{convention}-{metric}")
@@ -51,8 +55,45 @@ def test_one_pair_of_sources_serves_a_batch_of_fused_images(variant: Variant) ->
     torch.testing.assert_close(together, apart, rtol=1e-12, atol=0)
 
 
+class SourceWork(TorchDispatchMode):
+    """Counts the pixels that operations on the sources alone, and on what came of them, work on."""
+
+    def __init__(self, *sources: Tensor) -> None:
+        super().__init__()
+        self.known = {x.untyped_storage()._cdata: x for x in sources}
+        self.pixels: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), options=None):
+        result = function(*args, **(options or {}))
+        read = [x for x in tree_leaves((args, options)) if isinstance(x, Tensor) and x.numel() > 1]
+        if read and all(x.untyped_storage()._cdata in self.known for x in read):
+            made = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
+            self.known |= {x.untyped_storage()._cdata: x for x in made}
+            if not function.is_view:
+                self.pixels[function.overloadpacket.__name__] += max(x.numel() for x in (*read, *made))
+        return result
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_smallest_side_is_the_smallest_that_has_a_value(variant: Variant) -> None:
+def test_a_second_fused_image_costs_no_work_on_the_sources(variant: Variant) -> None:
+    """But single sums and products of maps at hand: no filter (`add_`), no transform, no root, no count."""
+    ir, vi, *fused = (image.clone() for image in torch.stack(batch(170, 166))[:, :2].flatten(0, 1)[:, None])
+    apart = [variant.function(ir, vi, image) for image in fused]
+    with torch.no_grad(), remembering(ir, vi):
+        with SourceWork(ir, vi) as work:
+            first = variant.function(ir, vi, fused[0])
+        at_first = work.pixels.copy()
+        work.pixels.clear()
+        with work:
+            others = [variant.function(ir, vi, image) for image in fused[1:]]
+    assert torch.equal(torch.cat(apart), torch.cat([first, *others]))
+    maps = {name: pixels / ir.numel() / len(others) for name, pixels in work.pixels.items() if pixels > 100}
+    assert set(maps) <= {"add", "mul", "pow", "rsub"}
+    assert sum(maps.values()) < 10 and sum(maps.values()) <= at_first.total() / ir.numel() / 10
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_smallest_side_has_a_value(variant: Variant) -> None:
     assert variant.function(*batch(variant.side, variant.side + 3)).isfinite().all()
 
 
@@ -66,6 +107,7 @@ SMOOTH = [
     "VIF",
     "VIFF",
     "Qabf",
+    "Nabf",
     "SSIM",
     "MS_SSIM",
     "Q",
@@ -87,6 +129,20 @@ def test_gradients_reach_the_fused_image_even_on_flat_ground(metric: str) -> Non
     assert fused.grad is not None
     assert fused.grad.isfinite().all()
     assert fused.grad.abs().amax((1, 2, 3)).min() > 0
+
+
+@pytest.mark.parametrize("metric", SMOOTH)
+def test_gradients_are_those_of_finite_differences(metric: str) -> None:
+    """Along a random direction, on images without ties."""
+    generator = torch.Generator().manual_seed(1)
+    ir, vi, fused = 255 * torch.rand(3, 1, 1, 48, 57, generator=generator, dtype=torch.float64)
+    direction = torch.randn(fused.shape, generator=generator, dtype=torch.float64)
+    score = CONVENTIONS["reference"].variants[metric].function
+    fused.requires_grad_()
+    (gradient,) = torch.autograd.grad(score(ir, vi, fused).sum(), fused)
+    with torch.no_grad():
+        ahead, behind = (score(ir, vi, fused + step * direction).item() for step in (1e-4, -1e-4))
+    assert (gradient * direction).sum().item() == pytest.approx((ahead - behind) / 2e-4, rel=1e-5, abs=1e-9)
 
 
 def grey(path: Path) -> np.ndarray:

@@ -149,7 +149,7 @@ GOLDEN: list[tuple[Score | Variant, float, str, str]] = [
     (scaled(v.QABF, 255), EXACT, "Qabf", "vifb"),  # its ties weigh as much as the strength, 255 times more
     (local_qabf, EXACT, "Qabf", "liu_xydeas"),
     (v.NABF, EXACT, "Nabf", "lft_255"),
-    (v.NABF_UNIT, 1e-4, "Nabf", "unit"),  # one pixel of tno07 falls to the other side
+    (v.NABF_UNIT, 1e-4, "Nabf", "unit"),
     (v.NABF_ZERO, FLOAT32, "Nabf", "zoo"),
     (doubled(v.GMSD), EXACT, "GMSD", "sum"),
     (one(gmsd, 0), EXACT, "GMSD", "ir"),
@@ -200,7 +200,14 @@ GOLDEN: list[tuple[Score | Variant, float, str, str]] = [
 # Float32 at 0..65025 meets constants of 58 there: rounding alone moves this one value by 3 %.
 NOISY = {("syn_flat", "SSIM", "zoo_sum"): 4e-2}
 
-# Rows that cannot be matched, and why.
+# Rows that cannot be matched at the tolerance of their README, and why. Those of LOOSE are still compared.
+LOOSE: dict[tuple[str, str], str] = {
+    (
+        "MSSSIM",
+        "zoo_sum",
+    ): "made in float32 with SSIM's constants of range 1, as SSIM/zoo_sum (2e-4)",
+    ("Nabf", "unit"): "rounding decides which of two edges is stronger: a pixel of tno07 falls otherwise",
+}
 FLAT = "in flat windows rounding alone decides which source counts"
 MIRRORED = "mirrors borders in a way of its own at each scale"
 LISTED: dict[tuple[str, str, str], str] = {
@@ -252,13 +259,21 @@ def compare(path: Path, images: Path | None) -> tuple[Counter[str], list[str]]:
         if key in LISTED:
             tally[LISTED[key]] += 1
             continue
-        tally["matched"] += 1
+        tally[LOOSE.get(key[1:], "matched")] += 1
         golden = float(row["value"])
         for score, tolerance in scores_of(*key[1:]) or [(missing, 0.0)]:
             value = value_of(score, key[0], images)
             if not abs(value - golden) <= NOISY.get(key, tolerance) * abs(golden):
                 wrong.append(f"{' '.join(key)}: {value!r} instead of {golden!r}")
     return tally, wrong
+
+
+def counted(tally: Counter[str]) -> tuple[int, int]:
+    """How many rows are matched and how many listed; prints both, and the reasons."""
+    matched = tally.pop("matched")
+    reasons = [f"\n  {count} {reason}" for reason, count in sorted(tally.items())]
+    print(f"\ngolden rows: {matched} matched, {tally.total()} listed", *reasons)
+    return matched, tally.total()
 
 
 def missing(*x: Tensor) -> Tensor:
@@ -288,7 +303,7 @@ def test_synthetic_triples_are_the_documented_ones() -> None:
 def test_synthetic_values() -> None:
     tally, wrong = compare(SYNTHETIC, images=None)
     assert not wrong, "\n".join(wrong)
-    assert (tally.pop("matched"), tally.total()) == (250, 4)
+    assert counted(tally) == (248, 6)
 
 
 def test_every_variant_has_golden_values() -> None:
@@ -318,13 +333,12 @@ def test_real_values(shared: Path) -> None:
         tally, wrong = compare(folder / file, folder / "images")
         assert not wrong, "\n".join(wrong)
         total += tally
-    print("\ngolden rows:", *sorted(total.items()), sep="\n  ")
-    matched = total.pop("matched")
-    assert (matched, total.total()) == (1305, 8)
-    assert total.total() <= 0.03 * (matched + total.total())
+    matched, listed = counted(total)
+    assert (matched, listed) == (1293, 20)
+    assert listed <= 0.03 * (matched + listed)
 
 
 def test_no_headline_metric_is_listed() -> None:
-    listed = {(metric, variant) for _, metric, variant in LISTED}
+    listed = {(metric, variant) for _, metric, variant in LISTED} | set(LOOSE)
     headline = ("EN", "SD", "SF", "AG", "MI", "SCD", "CC", "SSIM", "VIFp", "Qabf")
     assert not [key for key in listed if key[0] in headline]

@@ -57,7 +57,7 @@ def test_range_two_takes_a_dark_offset_for_lost_structure() -> None:
 
 
 def test_wrong_ranges_are_other_metrics() -> None:
-    """On a plain average of two sources, range 1 costs a third of the value that range 255 gives."""
+    """On a plain average of two smooth sources range 1 gives less than range 255."""
     ir, vi, _ = images(4)
     smooth = [torch.nn.functional.avg_pool2d(x, 9, 1, 4).round() for x in (ir, vi)]
     fused = ((smooth[0] + smooth[1]) / 2).floor()

@@ -108,8 +108,8 @@ def test_constant_source_and_copies_have_no_correlation_of_differences() -> None
     assert math.isnan(value(v.CC, constant, VI, (constant + VI) // 2))
 
 
-SIDED = [(name, metric) for name in ("reference", "tang2022", "tang2023", "zoo", "cddfuse")
-         for metric, variant in CONVENTIONS[name].variants.items() if variant.side > 1]  # fmt: skip
+SIDED = [(name, metric) for name, convention in CONVENTIONS.items()
+         for metric, variant in convention.variants.items() if variant.side > 1]  # fmt: skip
 
 
 @pytest.mark.parametrize(("convention", "metric"), SIDED)

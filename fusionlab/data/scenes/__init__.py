@@ -81,9 +81,14 @@ def open_scenes(
     _check(seed, height, width, condition)
     condition = _suited(condition, settings)
     names = tuple(f"{split}-{k:04d}-{condition or CONDITIONS[k % len(CONDITIONS)]}" for k in range(n))
-    return Pairs(
-        "scenes", split, names, partial(_read, seed=seed, height=height, width=width, settings=settings)
-    )
+
+    def read(name: str) -> Pair:
+        if name not in names:
+            raise UserError(f"there is no scene {name!r} among these {len(names)} of split {split}")
+        number, drawn = int(name.split("-")[1]), name.split("-")[2]
+        return _render(scene_seed(seed, split, number), height, width, drawn, name, settings)
+
+    return Pairs("scenes", split, names, read)
 
 
 def _check(seed: int, height: int, width: int, condition: str | None) -> None:
@@ -114,11 +119,6 @@ def _suited(condition: str | None, settings: Settings) -> str | None:
     return wanted or condition
 
 
-def _read(name: str, seed: int, height: int, width: int, settings: Settings) -> Pair:
-    split, number, condition = name.split("-")
-    return _render(scene_seed(seed, split, int(number)), height, width, condition, name, settings)
-
-
 def scene_seed(seed: int, split: str, number: int) -> int:
     """Seed of the scene of a given number: splits take different remainders modulo 3, so they never meet."""
     draw = int(np.random.default_rng([seed, number]).integers(1 << 40))
@@ -145,17 +145,15 @@ def _render(seed: int, height: int, width: int, condition: str, name: str, setti
 
     owner = canvas.owner[inner]
     labels = np.take(plan.classes, owner)
-    boxes, names = _boxes(owner, plan)
     truth = Truth(
         labels=torch.from_numpy(labels),
-        boxes=boxes,
-        names=names,
         depth=torch.from_numpy(canvas.depth()[inner].copy()),
         owner=torch.from_numpy(owner.copy()),
         shift=settings.shift,
         seen=(visible[:, :1], _tensor(still[inner][None])),
         take_vi=partial(_clear_vi, canvas.radiance, weather, inner),
         take_ir=partial(_clear_ir, canvas.heat, picture, inner),
+        find_boxes=partial(_boxes, owner, plan),
         find_targets=partial(_warm_targets, canvas.heat, 0.12 + weather.heat["road"], labels, inner),
     )
     return Pair(name, _tensor(moved[inner][None]), visible[:, :1], visible[:, 1:], truth)

@@ -116,6 +116,13 @@ def irradiance(
     light: Light, x: Array | float, y: Array, z: Array | float, normal: Array, sunlit: Array | float
 ) -> Array:
     """Irradiance (3, n) at n points (x, y, z) of surfaces with normals (3, n); `sunlit` is 1 in full sun."""
+    total = daylight(light, normal, sunlit)
+    add_lamps(total, light, x, y, z, normal)
+    return total
+
+
+def daylight(light: Light, normal: Array, sunlit: Array | float) -> Array:
+    """The part of irradiance (3, n) that comes from sky, ground and sun."""
     up = 0.5 + 0.5 * normal[1]
     total = rgb(light.sky - light.bounce) * up
     total += rgb(light.bounce)
@@ -123,11 +130,17 @@ def irradiance(
         sx, sy, sz = light.towards.tolist()
         facing = normal[0] * sx + normal[1] * sy + normal[2] * sz
         total += rgb(light.sun) * (np.maximum(0.85 * facing + 0.15, 0) * sunlit)
+    return total
+
+
+def add_lamps(
+    total: Array, light: Light, x: Array | float, y: Array, z: Array | float, normal: Array
+) -> None:
+    """Adds the part of irradiance (3, n) that comes from lamps and headlights."""
     for lamp in light.lamps:
         total += rgb(lamp.colour) * lamp_light(lamp, x, y, z, normal)
     for beam in light.beams:
         total += rgb(beam.colour) * beam_light(beam, x, y, z, normal)
-    return total
 
 
 def sun_shadow(caster: Caster, light: Light, x: Array, z: Array) -> Array:

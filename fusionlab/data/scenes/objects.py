@@ -26,6 +26,7 @@ WORDS = (
 
 # For each pixel about a tree, metres right of its foot (h, w) and up (h, w); metres a pixel.
 Place = tuple[Array, Array, float]
+GIRTH = 0.024  # radius of a trunk over the height of its tree
 
 
 @lru_cache(64)
@@ -136,10 +137,21 @@ def _trunks(sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array,
     stems = [k for k, tree in enumerate(trees) if not tree.bush]
     if not stems:
         return
-    parts = [_boughs(trees[k], *places[k]) for k in stems]
-    which = np.repeat(stems, [part[0].size for part in parts])
-    at, px, py, alpha, round_ = (np.concatenate(values) for values in zip(*parts))
-    at += ends[which]
+    trees, places = [trees[k] for k in stems], [places[k] for k in stems]
+    parts = [_near_trunk(tree, *place) for tree, place in zip(trees, places)]
+    which = np.repeat(np.arange(len(stems)), [part[0].size for part in parts])
+    at, px, py = (np.concatenate(values) for values in zip(*parts))
+    at += ends[stems][which]
+    boughs, radii = (np.array(values).T for values in zip(*map(_boughs, trees)))
+    pixel = floats([spot[2] for spot in places])[which]
+    distance, qx, _ = capsules(px, py, boughs.take(which, axis=2), radii.take(which, axis=2))
+    root = floats([0.4 * (GIRTH * tree.height) for tree in trees])
+    distance[0] -= root[which] * np.exp(-py / 0.25)  # roots spread at the foot
+    alpha = np.clip(0.5 - distance.min(0) / pixel, 0, 1)
+    seen = np.flatnonzero(alpha > 0)
+    nearest = distance.take(seen, axis=1).argmin(0)
+    at, px, py, alpha, which = (values.take(seen) for values in (at, px, py, alpha, which))
+    round_ = qx[nearest, seen].clip(-1, 1)
     normal = unit(round_, 0 * round_ + 0.1, -np.sqrt(1 - 0.95 * round_ * round_))
     grain, shift = floats([2 * spot[2] for spot in places]), floats([tree.salt % 907 for tree in trees])
     bark = noise("stain", 3 * px, py, 0.05, grain[which], shift[which])
@@ -148,26 +160,29 @@ def _trunks(sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array,
     sprite.add_at(at, alpha, tone * rgb([0.105, 0.082, 0.062]), warm.astype(np.float32), normal)
 
 
-def _boughs(tree: Tree, x: Array, y: Array, pixel: float) -> tuple[Array, ...]:
-    """The pixels about a trunk: number, x, y, cover, and offset from the axis in shares of the radius."""
-    rng = np.random.default_rng([tree.salt, 5])
-    girth, tip = 0.024 * tree.height, 0.62 * tree.height
+@lru_cache(64)
+def _boughs(tree: Tree) -> tuple[Array, Array]:
+    """Trunk and boughs as capsules, ends (5, 4) and radii (5, 2); a far tree has its trunk five times."""
+    girth, tip = GIRTH * tree.height, 0.62 * tree.height
     ends, radii = [(0.0, 0.0, 0.0, tip)], [(girth * 1.15, girth * 0.5)]
-    for _ in range(4 if tree.z < 45 else 0):
+    if tree.z >= 45:
+        return floats(5 * ends), floats(5 * radii)
+    rng = np.random.default_rng([tree.salt, 5])
+    for _ in range(4):
         y0 = float(rng.uniform(0.30, 0.5)) * tree.height
         x1, y1 = float(rng.uniform(-0.6, 0.6)) * tree.crown, float(rng.uniform(0.55, 0.8)) * tree.height
         ends.append((0.0, y0, x1, y1))
         radii.append((girth * 0.5, girth * 0.2))
-    wide = max(2.2 * girth, *(abs(end[2]) + girth for end in ends)) + pixel
+    return floats(ends), floats(radii)
+
+
+def _near_trunk(tree: Tree, x: Array, y: Array, pixel: float) -> tuple[Array, ...]:
+    """Numbers, x and y of the pixels that trunk and boughs may reach."""
+    girth = GIRTH * tree.height
+    wide = max(2.2 * girth, float(np.abs(_boughs(tree)[0][:, 2]).max()) + girth) + pixel
     part = within(x, y, -wide, wide, -pixel, 0.82 * tree.height)
-    px, py = x[part].ravel(), y[part].ravel()
     number = np.arange(x.size).reshape(x.shape)[part].ravel()
-    distance, qx, _ = capsules(px, py, floats(ends), floats(radii))
-    distance[0] -= 0.4 * girth * np.exp(-py / 0.25)  # roots
-    alpha = np.clip(0.5 - distance.min(0) / np.float32(pixel), 0, 1)
-    seen = np.flatnonzero(alpha > 0)
-    nearest = distance.take(seen, axis=1).argmin(0)
-    return number[seen], px[seen], py[seen], alpha[seen], qx[nearest, seen].clip(-1, 1)
+    return number, x[part].ravel(), y[part].ravel()
 
 
 def draw_post(post: Post, x: Array, y: Array, pixel: float, heat: dict[str, float], lamp: Array) -> Sprite:
@@ -188,6 +203,8 @@ def draw_post(post: Post, x: Array, y: Array, pixel: float, heat: dict[str, floa
         return sprite
     top = within(x, y, -9, 9, post.height - 0.4 - pixel, post.height + 0.1 + pixel)
     px, py, lantern = x[top], y[top], sprite.crop(top)
+    if not px.size:
+        return sprite
     if post.arm:
         along = np.clip(px / np.float32(post.arm), 0, 1)
         bow = post.height - np.float32(0.05) - np.float32(0.28) * (1 - along) ** 2

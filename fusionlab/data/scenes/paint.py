@@ -1,6 +1,7 @@
 """Paints a plan under a weather: the street first, then what stands on it, far to near."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from fusionlab.data.scenes import cars, objects, people
 from fusionlab.data.scenes.buildings import paint_walls
 from fusionlab.data.scenes.canvas import Canvas, Sprite
-from fusionlab.data.scenes.light import Caster, Cover, irradiance
+from fusionlab.data.scenes.light import Caster, Cover, add_lamps, daylight, irradiance
 from fusionlab.data.scenes.people import Limb
 from fusionlab.data.scenes.plan import Car, Person, Plan, Post, Tree
 from fusionlab.data.scenes.street import building_shade, paint_ground, paint_horizon, paint_sky
@@ -17,7 +18,7 @@ from fusionlab.data.scenes.walls import feet, find_walls
 from fusionlab.data.scenes.weather import Weather
 
 NEAREST = 1.5  # metres; what stands closer to the camera is left out
-Painter = Callable[[Canvas, Plan, Weather], None]
+Painter = Callable[[], None]
 RAYS = 2  # rays a pixel along each side for cars
 
 
@@ -32,16 +33,20 @@ def paint_scene(canvas: Canvas, plan: Plan, weather: Weather) -> None:
     walls = find_walls(canvas, plan)
     paint_ground(canvas, plan, weather, *_casters(plan, figures), feet(canvas, walls))
     paint_walls(canvas, plan, weather, walls)
-    painters: list[tuple[float, Painter]] = _tree_painters(canvas, plan, weather)
-    painters += [(post.z, partial(_paint_post, post)) for post in plan.posts]
-    owned: list[tuple[float, Callable[..., None]]] = []
-    owned += [(car.z, partial(_paint_car, car)) for car in plan.cars]
-    owned += [(person.z, partial(_paint_person, person, limbs)) for person, limbs in figures]
-    owned += [(z, partial(_paint_cone, x, z)) for x, z in plan.cones]
-    painters += [(z, partial(paint, owner)) for owner, (z, paint) in enumerate(owned, start=1)]
-    for z, paint in sorted(painters, key=lambda item: -item[0]):
-        if z > NEAREST:
-            paint(canvas, plan, weather)
+    first = 1 + len(plan.cars)
+    things = _trees(canvas, plan, weather)
+    things += [_post(canvas, post, weather) for post in plan.posts]
+    things += [_person(canvas, *figure, owner) for owner, figure in enumerate(figures, first)]
+    first += len(figures)
+    things += [_cone(canvas, *place, weather, owner) for owner, place in enumerate(plan.cones, first)]
+    painters = _light_up(canvas, plan, weather, [thing for thing in things if thing is not None])
+    panels = [post for post in plan.posts if post.sign == "panel"]
+    painters += [(post.z, partial(_mark_print, canvas, plan, post)) for post in panels]
+    for owner, car in enumerate(plan.cars, start=1):
+        if car.z > NEAREST:
+            painters.append((car.z, partial(_paint_car, car, owner, canvas, plan, weather)))
+    for _, paint in sorted(painters, key=lambda item: -item[0]):
+        paint()
 
 
 def _casters(plan: Plan, figures: list[tuple[Person, list[Limb]]]) -> tuple[list[Caster], list[Caster]]:
@@ -81,43 +86,69 @@ def _sunlit(plan: Plan, weather: Weather, x: float, y: float, z: float) -> float
     return 1.0 - float(building_shade(plan, weather, x, y, z))
 
 
-def _paint_sprite(
-    sprite: Sprite, region: tuple[slice, slice], place: tuple[float, float], y: Array,
-    canvas: Canvas, plan: Plan, weather: Weather, owner: int = 0, hidden: bool = False,
-) -> None:  # fmt: skip
-    """Lights a sprite standing at place (x, z) and lays it on the canvas; y is the height of its pixels.
+@dataclass(frozen=True)
+class Thing:
+    """A sprite that stands at a place (x, z), seen in a region; y (h, w) is the height of its pixels.
 
-    A hidden one sends back as much light of each colour as what stands behind it.
+    A hidden one sends back as much light of each colour as what is painted beside it.
     """
-    x, z = place
-    at, row, column = pixels(sprite.alpha > 0.003)
-    if not at.size:
-        return
-    sunlit = _sunlit(plan, weather, x, 1.2, z)
-    flat = sprite.flat()
-    up = np.maximum(y[row, 0], 0.05)
-    where = (row + region[0].start, column + region[1].start)
-    albedo = flat.albedo.take(at, axis=1)
-    if hidden:
-        light = _tone(_around(canvas.radiance, *where)) * albedo / _tone(albedo)
-    else:
-        light = irradiance(weather.light.near(x, z), x, up, z, flat.normal.take(at, axis=1), sunlit)
-        light *= albedo
-    if flat.glow is not None:
-        light += flat.glow.take(at, axis=1)
-    canvas.paint(where, flat.alpha[at], light, flat.heat[at], z, owner)
+
+    sprite: Sprite
+    region: tuple[slice, slice]
+    place: tuple[float, float]
+    y: Array
+    owner: int = 0
+    hidden: bool = False
+
+
+def _light_up(
+    canvas: Canvas, plan: Plan, weather: Weather, things: list[Thing]
+) -> list[tuple[float, Painter]]:
+    """What paints the things, with their depths; daylight falls on all at once, lamplight on one by one."""
+    seen = [(thing, *pixels(thing.sprite.alpha > 0.003)) for thing in things]
+    seen = [item for item in seen if item[1].size]
+    if not seen:
+        return []
+    flats = [(thing.sprite.flat(), at) for thing, at, _, _ in seen]
+    normal = np.concatenate([flat.normal.take(at, axis=1) for flat, at in flats], axis=1)
+    counts = [at.size for _, at in flats]
+    sunlit = floats([_sunlit(plan, weather, thing.place[0], 1.2, thing.place[1]) for thing, *_ in seen])
+    light = daylight(weather.light, normal, sunlit.repeat(counts))
+    painters: list[tuple[float, Painter]] = []
+    ends = np.cumsum([0, *counts])
+    for (thing, at, row, column), (flat, _), start, end in zip(seen, flats, ends, ends[1:]):
+        own, (x, z) = light[:, start:end], thing.place
+        up = np.maximum(thing.y[row, 0], 0.05)
+        add_lamps(own, weather.light.near(x, z), x, up, z, normal[:, start:end])
+        own *= flat.albedo.take(at, axis=1)
+        if flat.glow is not None:
+            own += flat.glow.take(at, axis=1)
+        where = (row + thing.region[0].start, column + thing.region[1].start)
+        paint = canvas.paint
+        if thing.hidden:
+            own, paint = flat.albedo.take(at, axis=1), partial(_paint_hidden, canvas)
+        painters.append((z, partial(paint, where, flat.alpha[at], own, flat.heat[at], z, thing.owner)))
+    return painters
+
+
+def _paint_hidden(
+    canvas: Canvas, where: tuple[Array, Array], alpha: Array, albedo: Array, heat: Array, z: float, owner: int
+) -> None:
+    """Paints pixels at rows and columns as bright as what is already painted beside them."""
+    light = _tone(_around(canvas.radiance, *where)) * albedo / _tone(albedo)
+    canvas.paint(where, alpha, light, heat, z, owner)
 
 
 def _around(radiance: Array, row: Array, column: Array) -> Array:
-    """What planes (3, H, W) hold about pixels, out to 3 % of the height, (3, n)."""
+    """What planes (3, H, W) hold beside pixels, out to 3 % of the height as Truth.both looks, (3, n)."""
     reach = max(2, round(0.03 * radiance.shape[1]))
-    about = np.ones(radiance.shape[1:], bool)
-    about[row, column] = False
+    beside = np.ones(radiance.shape[1:], bool)
+    beside[row, column] = False
     box = (
         slice(max(row.min() - reach, 0), row.max() + reach + 1),
         slice(max(column.min() - reach, 0), column.max() + reach + 1),
     )
-    return radiance[:, *box][:, about[box]]
+    return radiance[:, *box][:, beside[box]]
 
 
 def _tone(light: Array) -> Array:
@@ -126,56 +157,68 @@ def _tone(light: Array) -> Array:
     return root * root
 
 
-def _tree_painters(canvas: Canvas, plan: Plan, weather: Weather) -> list[tuple[float, Painter]]:
-    """What paints the trees in sight, with their depths; they are drawn together beforehand."""
+def _trees(canvas: Canvas, plan: Plan, weather: Weather) -> list[Thing | None]:
+    """The trees in sight, drawn together."""
     seen: list[tuple[Tree, tuple[slice, slice]]] = []
     for tree in plan.trees:
         wide = tree.crown * 1.35
-        if tree.z > NEAREST:
-            region = canvas.window(tree.x - wide, tree.x + wide, 0.0, tree.height * 1.15, tree.z)
-            if region is not None:
-                seen.append((tree, region))
+        region = _window(canvas, tree.x, tree.z, -wide, wide, tree.height * 1.15)
+        if region is not None:
+            seen.append((tree, region))
     spots = [(*canvas.plane(region, tree.x, tree.z), tree.z * canvas.pixel) for tree, region in seen]
     heat = weather.heat
     sprites = objects.draw_trees([tree for tree, _ in seen], spots, heat["leaf"], heat["wood"])
     return [
-        (tree.z, partial(_paint_sprite, sprite, region, (tree.x, tree.z), y))
+        Thing(sprite, region, (tree.x, tree.z), y)
         for sprite, (tree, region), (_, y, _) in zip(sprites, seen, spots)
     ]
 
 
-def _paint_post(post: Post, canvas: Canvas, plan: Plan, weather: Weather) -> None:
+def _post(canvas: Canvas, post: Post, weather: Weather) -> Thing | None:
     left, right = min(0.0, post.arm) - 0.6, max(0.0, post.arm) + 0.6
     if post.sign == "panel":
         left, right = -objects.PANEL[0] - 0.1, objects.PANEL[0] + 0.1
-    region = canvas.window(post.x + left, post.x + right, 0.0, post.height + 0.5, post.z)
+    region = _window(canvas, post.x, post.z, left, right, post.height + 0.5)
+    if region is None:
+        return None
+    x, y = canvas.plane(region, post.x, post.z)
+    lamp = weather.lamp_glow * floats(weather.burns(post.x, post.z))
+    sprite = objects.draw_post(post, x, y, post.z * canvas.pixel, weather.heat, lamp)
+    return Thing(sprite, region, (post.x, post.z), y)
+
+
+def _mark_print(canvas: Canvas, plan: Plan, post: Post) -> None:
+    """Gives what is printed on a panel its owner."""
+    region = _window(canvas, post.x, post.z, -objects.PANEL[0], objects.PANEL[0], post.height)
     if region is not None:
-        x, y = canvas.plane(region, post.x, post.z)
-        lamp = weather.lamp_glow * floats(weather.burns(post.x, post.z))
-        sprite = objects.draw_post(post, x, y, post.z * canvas.pixel, weather.heat, lamp)
-        _paint_sprite(sprite, region, (post.x, post.z), y, canvas, plan, weather)
-        if post.sign == "panel":
-            canvas.owner[region][objects.printed(post, x, y)] = plan.owners.index("print 0") + 1
+        inked = objects.printed(post, *canvas.plane(region, post.x, post.z))
+        canvas.owner[region][inked] = plan.owners.index("print 0") + 1
 
 
-def _paint_person(
-    person: Person, limbs: list[Limb], owner: int, canvas: Canvas, plan: Plan, weather: Weather
-) -> None:
+def _person(canvas: Canvas, person: Person, limbs: list[Limb], owner: int) -> Thing | None:
     wide = min(people.reach(person, limbs), 0.75)
-    region = canvas.window(person.x - wide, person.x + wide, 0.0, person.height * 1.06, person.z)
-    if region is not None:
-        x, y = canvas.plane(region, person.x, person.z)
-        sprite = people.draw_person(person, limbs, x, y, person.z * canvas.pixel)
-        hidden = person.wear == "leaves"
-        _paint_sprite(sprite, region, (person.x, person.z), y, canvas, plan, weather, owner, hidden)
+    region = _window(canvas, person.x, person.z, -wide, wide, person.height * 1.06)
+    if region is None:
+        return None
+    x, y = canvas.plane(region, person.x, person.z)
+    sprite = people.draw_person(person, limbs, x, y, person.z * canvas.pixel)
+    return Thing(sprite, region, (person.x, person.z), y, owner, hidden=person.wear == "leaves")
 
 
-def _paint_cone(x: float, z: float, owner: int, canvas: Canvas, plan: Plan, weather: Weather) -> None:
-    region = canvas.window(x - 0.3, x + 0.3, 0.0, 0.8, z)
-    if region is not None:
-        across, up = canvas.plane(region, x, z)
-        sprite = objects.draw_cone(across, up, z * canvas.pixel, 0.95 * weather.heat["walk"])
-        _paint_sprite(sprite, region, (x, z), up, canvas, plan, weather, owner)
+def _cone(canvas: Canvas, x: float, z: float, weather: Weather, owner: int) -> Thing | None:
+    region = _window(canvas, x, z, -0.3, 0.3, 0.8)
+    if region is None:
+        return None
+    across, up = canvas.plane(region, x, z)
+    sprite = objects.draw_cone(across, up, z * canvas.pixel, 0.95 * weather.heat["walk"])
+    return Thing(sprite, region, (x, z), up, owner)
+
+
+def _window(
+    canvas: Canvas, x: float, z: float, left: float, right: float, top: float
+) -> tuple[slice, slice] | None:
+    """The window of what stands at (x, z), None where it is out of sight or too near."""
+    return canvas.window(x + left, x + right, 0.0, top, z) if z > NEAREST else None
 
 
 def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weather) -> None:

@@ -181,7 +181,8 @@ def _wear(p: Person, cloth: float, side: bool) -> list[Limb]:
 
 
 def _bones(limbs: list[Limb]) -> tuple[Array, Array]:
-    return floats([(*limb.a, *limb.b) for limb in limbs]), floats([(limb.ra, limb.rb) for limb in limbs])
+    ends, radii = [(*limb.a, *limb.b) for limb in limbs], [(limb.ra, limb.rb) for limb in limbs]
+    return floats(ends).T[..., None], floats(radii).T[..., None]
 
 
 def reach(person: Person, limbs: list[Limb]) -> float:

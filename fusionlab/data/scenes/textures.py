@@ -159,9 +159,10 @@ def bricks(u: Array, y: Array, width: Array | float, length: float = 0.5, course
 def capsules(x: Array, y: Array, ends: Array, radii: Array) -> tuple[Array, Array, Array]:
     """Signed distance (n, N) from N points to n tapered capsules, and offsets from their axes.
 
-    `ends` is (n, 4): ax, ay, bx, by; `radii` (n, 2): at a and at b. Offsets are in shares of the radius.
+    `ends` is (4, n, 1): ax, ay, bx, by; `radii` (2, n, 1): at a and at b; or N for 1, where each point has
+    capsules of its own. Offsets are in shares of the radius.
     """
-    ax, ay, bx, by = (ends[:, k : k + 1] for k in range(4))
+    ax, ay, bx, by = ends
     ex, ey = bx - ax, by - ay
     square = ex * ex + ey * ey + np.float32(1e-9)
     px, py = x - ax, y - ay
@@ -170,8 +171,8 @@ def capsules(x: Array, y: Array, ends: Array, radii: Array) -> tuple[Array, Arra
     along.clip(0, 1, out=along)
     px -= along * ex
     py -= along * ey
-    along *= radii[:, 1:] - radii[:, :1]
-    along += radii[:, :1]
+    along *= radii[1] - radii[0]
+    along += radii[0]
     distance = np.sqrt(px * px + py * py) - along
     px /= along
     py /= along

@@ -31,25 +31,38 @@ class Box(NamedTuple):
 class Truth:
     """What is known of a scene, all in the frame of the visible picture.
 
-    labels: (H, W) int64, the keys of LABELS. boxes: visible extents of cars and people.
-    names: what Settings.temperatures calls the object of each box. depth: (H, W) float32 metres, sky 1500.
+    labels: (H, W) int64, the keys of LABELS. depth: (H, W) float32 metres, sky 1500.
     owner: (H, W) int32, one number for each car, person and cone, 0 elsewhere; the driver and the print of
     Settings.case "windscreen" and "sign" have one too, the highest.
     shift: rows and columns by which the infrared picture (not truth.ir) is displaced down and right.
     seen: the visible and the infrared picture (1, 1, H, W) as taken, before the displacement.
-    take_vi, take_ir, find_targets: make `vi`, `ir` and `saliency`, when they are first asked for.
+    take_vi, take_ir, find_boxes, find_targets: make `vi`, `ir`, `boxes` and `names`, and `saliency`, when
+    they are first asked for.
     """
 
     labels: Tensor
-    boxes: tuple[Box, ...]
-    names: tuple[str, ...]
     depth: Tensor
     owner: Tensor
     shift: tuple[float, float]
     seen: tuple[Tensor, Tensor] = field(repr=False)
     take_vi: Callable[[], Tensor] = field(repr=False)
     take_ir: Callable[[], Tensor] = field(repr=False)
+    find_boxes: Callable[[], tuple[tuple[Box, ...], tuple[str, ...]]] = field(repr=False)
     find_targets: Callable[[], Tensor] = field(repr=False)
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """Visible extents of cars and people."""
+        return self._found[0]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What Settings.temperatures calls the object of each box."""
+        return self._found[1]
+
+    @cached_property
+    def _found(self) -> tuple[tuple[Box, ...], tuple[str, ...]]:
+        return self.find_boxes()
 
     @cached_property
     def vi(self) -> Tensor:
