@@ -104,7 +104,7 @@ SHEET: tuple[tuple[str, str | None, Settings], ...] = (
 )
 
 
-def contact_sheet(file: Path, height: int = 108, width: int = 144) -> None:
+def contact_sheet(file: Path, height: int = 102, width: int = 136) -> None:
     """Draws eight conditions, each of three streets, visible beside infrared, into one picture.
 
     Row k shows streets 3k to 3k + 2 under its label, so all 24 scenes are of different streets. What lies in
