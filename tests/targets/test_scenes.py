@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fusionlab.data import Pair, open_pairs
+from fusionlab.data import Pair, open_pairs, read_image
 from fusionlab.errors import UserError
-from fusionlab.targets.scenes import STATISTICS_ROWS, averages, figures_of, statistics
+from fusionlab.targets.scenes import SHEET, STATISTICS_ROWS, averages, contact_sheet, figures_of, statistics
 
 
 def test_figures_of_pictures_whose_answer_is_known():
@@ -40,3 +40,13 @@ def test_records_of_one_row(tmp_path):
     with pytest.raises(UserError, match="llvip"):
         list(statistics(None, "smoke", "llvip", 0, tmp_path))
     assert set(STATISTICS_ROWS) >= {"scenes", "tno", "roadscene", "msrs"}
+
+
+def test_the_contact_sheet_shows_every_row_under_its_label(tmp_path):
+    contact_sheet(tmp_path / "sheet.png", 36, 48)
+    sheet = read_image(tmp_path / "sheet.png")
+    assert sheet.shape == (1, 3, len(SHEET) * (36 + 18), 6 * 48)
+    strips = sheet.reshape(3, len(SHEET), 54, 6 * 48)[:, :, :18]
+    written = [strip.flatten() for strip in strips.unbind(1)]
+    assert all(0.4 < strip.mean() < 1 for strip in written)
+    assert len({tuple(strip.tolist()) for strip in written}) == len(SHEET)

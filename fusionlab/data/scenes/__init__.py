@@ -110,6 +110,10 @@ def _suited(condition: str | None, settings: Settings) -> str | None:
         if wanted == "day" or condition in ("day", "fog"):
             raise UserError("headlights glare after dark: leave the condition out, or use dusk or night")
         wanted = wanted or condition or "night"
+    if settings.case == "sign":
+        if "night" in (wanted, condition):
+            raise UserError("a sign is read by daylight: leave the condition out, or use day, dusk or fog")
+        wanted = wanted or condition or "day"
     if wanted is not None and condition not in (None, wanted):
         raise UserError(f"at hour {settings.hour} it is {wanted}, not {condition}: leave one of the two out")
     return wanted or condition
@@ -166,7 +170,7 @@ def _clear_ir(heat: Array, picture: Callable[[Array], Array], inner: tuple[slice
 
 
 def _warm_targets(heat: Array, warm: float, labels: Array, inner: tuple[slice, slice]) -> Tensor:
-    """Where people are, or parts of cars that the lens shows warmer than `warm`, (H, W)."""
+    """Where people are, however warm, or parts of cars that the lens shows warmer than `warm`, (H, W)."""
     warmer = _through_lens(heat)[inner] > warm
     return torch.from_numpy((labels == PERSON) | ((labels == CAR) & warmer))
 
@@ -187,8 +191,9 @@ def _boxes(owner: Array, plan: Plan) -> tuple[tuple[Box, ...], tuple[str, ...]]:
             continue
         inside = owner[window] == number
         label = int(plan.classes[number])
-        if label in (CAR, PERSON) and inside.sum() >= 8:
+        name = plan.owners[number - 1]
+        if name.startswith(("car", "person")) and inside.sum() >= 8:
             rows, columns = window
             boxes.append(Box(columns.start, rows.start, columns.stop, rows.stop, label))
-            names.append(plan.owners[number - 1])
+            names.append(name)
     return tuple(boxes), tuple(names)

@@ -148,8 +148,9 @@ def thermograph(
 ) -> tuple[Array, Callable[[Array], Array]]:
     """Infrared picture (H, W) of `heat` in [0, 1], in steps of 1/255, and what makes it of a radiance.
 
-    Optics resolve less than those of the visible camera. Noise differs from picture to picture, and each
-    column has an offset of its own. The truth has neither, and goes through the same gain control.
+    Optics resolve less than those of the visible camera. Each pixel has noise and each column an offset, the
+    fixed pattern of a camera; every scene is taken by a camera of its own, so no two share a pattern. The
+    truth has neither, and goes through the same gain control.
     """
     rows, columns = heat.shape
     image = blur(heat, LENS_IR * rows)

@@ -32,6 +32,7 @@ SHAPES = {
     "sedan": Shape(4.5, 1.78, 0.92, 0.80, 0.90, 1.44, 1.05, -1.75, 0.25, -1.05),
     "hatch": Shape(4.0, 1.74, 0.95, 0.84, 0.95, 1.50, 1.05, -1.93, 0.30, -1.60),
     "van": Shape(4.8, 1.92, 1.08, 1.00, 1.08, 1.92, 1.70, -2.33, 1.00, -2.22),
+    "bus": Shape(6.4, 2.20, 1.10, 1.02, 1.10, 2.80, 2.85, -3.10, 2.45, -3.05),
 }
 WHEEL = 0.32  # radius of a wheel, metres
 Colour = tuple[float, float, float]
@@ -230,22 +231,12 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
         np.copyto(warmth, hot, where=where)
         np.copyto(gloss, shine, where=where)
 
-    # Windows on all sides of the cabin, leaving roof, pillars and a frame.
-    share = (y - shape.belt) / (shape.roof - shape.belt)
-    front, rear = shape.a + share * (shape.c - shape.a), shape.b + share * (shape.d - shape.b)
-    inner = np.minimum(front - a, a - rear)
-    flank = np.abs(c) > side - 0.06 - 0.28 * np.maximum(y - shape.belt, 0) - 0.12
-    pillar = np.abs(a - (shape.a + shape.b) * 0.5 + 0.05) < 0.05
-    window = cabin & (share > 0.10) & (share < 0.86)
-    side_glass = window & flank & (inner > 0.14) & ~pillar & (inner < 9)
-    if car.body == "van":
-        side_glass &= a > -0.3
-    end_glass = window & (inner < 0.10) & (np.abs(c) < side - 0.16 - 0.2 * share)
+    side_glass, end_glass = _windows(car, hit)
     put(side_glass | end_glass, (0.012, 0.014, 0.016), heat["glass"], 0.75)
     if car.driver:
-        driver = np.hypot((c - 0.36) / 0.12, (y - shape.belt - 0.22) / 0.15) < 1
-        driver |= (np.abs(c - 0.36) < 0.22) & (y < shape.belt + 0.12)
-        put(end_glass & (a > 0) & driver, (0.36, 0.24, 0.18), heat["glass"], 0.25)
+        driver = driver_at(car, hit)
+        put(driver, (0.36, 0.24, 0.18), heat["glass"], 0.25)
+        put(driver & (y < shape.belt + 0.71), (0.36, 0.38, 0.43), heat["glass"], 0.25)
 
     nose, tail = a > half - 0.32, a < -half + 0.28
     lower = body & (y < 0.40)
@@ -302,6 +293,35 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
     up = np.maximum(hit.normal[1], 0)
     warmth = np.where(body | cabin, warmth * (1 - 0.22 * up * (1 - engine)), warmth)
     return albedo, glow, gloss, warmth.astype(np.float32)
+
+
+def _windows(car: Car, hit: Hit) -> tuple[Array, Array]:
+    """Which points (n) lie on glass, at the sides and at the ends of the cabin; roof and pillars are left."""
+    shape = SHAPES[car.body]
+    a, y, c = hit.point
+    side = shape.width / 2
+    share = (y - shape.belt) / (shape.roof - shape.belt)
+    front, rear = shape.a + share * (shape.c - shape.a), shape.b + share * (shape.d - shape.b)
+    inner = np.minimum(front - a, a - rear)
+    flank = np.abs(c) > side - 0.06 - 0.28 * np.maximum(y - shape.belt, 0) - 0.12
+    pillar = np.abs(a - (shape.a + shape.b) * 0.5 + 0.05) < 0.05
+    window = (hit.part == 2) & (share > 0.10) & (share < 0.86)
+    side_glass = window & flank & (inner > 0.14) & ~pillar & (inner < 9)
+    if car.body == "van":
+        side_glass &= a > -0.3
+    return side_glass, window & (inner < 0.10) & (np.abs(c) < side - 0.16 - 0.2 * share)
+
+
+def driver_at(car: Car, hit: Hit) -> Array:
+    """Which points (n) of the windscreen of a bus show the driver: face and shoulders, above the dashboard.
+
+    Glass lies about them wider than the ring that Truth.both looks at, so that it compares glass with glass.
+    """
+    a, y, c = hit.point
+    belt = SHAPES[car.body].belt
+    c, y = c - 0.36, y - belt - 0.48
+    driver = (np.hypot(c / 0.11, (y - 0.38) / 0.15) < 1) | ((np.hypot(c / 0.27, y / 0.26) < 1) & (y > 0))
+    return _windows(car, hit)[1] & (a > 0) & driver
 
 
 def reflection(hit: Hit, camera: Camera, zenith: Array, skyline: Array) -> Array:

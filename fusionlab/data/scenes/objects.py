@@ -8,6 +8,22 @@ from fusionlab.data.scenes.canvas import Sprite, unit, within
 from fusionlab.data.scenes.plan import Post, Tree
 from fusionlab.data.scenes.textures import Array, capsules, floats, noise, overlap, pixels, ramp, rgb
 
+PANEL, PRINT = (1.80, 1.25), (0.97, 0.47)  # half widths and heights of case "sign", metres
+# What is printed; the margin about it is wider than the ring that Truth.both looks at.
+WORDS = (
+    "##. ### .#. ##.",
+    "#.# #.# #.# #.#",
+    "##. #.# ### #.#",
+    "#.# #.# #.# #.#",
+    "#.# ### #.# ##.",
+    "               ",
+    "#.# ### ##. #.#",
+    "#.# #.# #.# #.#",
+    "### #.# ##. ##.",
+    "### #.# #.# #.#",
+    "#.# ### #.# #.#",
+)
+
 # For each pixel about a tree, metres right of its foot (h, w) and up (h, w); metres a pixel.
 Place = tuple[Array, Array, float]
 GIRTH = 0.024  # radius of a trunk over the height of its tree
@@ -219,6 +235,12 @@ def _sign(sprite: Sprite, post: Post, x: Array, y: Array, pixel: float, heat: di
         inner = distance + 0.075
         plate, middle = rgb([0.42, 0.03, 0.03], 2), rgb([0.62, 0.60, 0.52], 2)
         mark = overlap(x, -0.035, 0.035, pixel) * overlap(v, -0.13, 0.14, pixel)
+    elif post.sign == "panel":
+        up = y - _middle(post)
+        distance = np.maximum(np.abs(x) - PANEL[0], np.abs(up) - PANEL[1])
+        inner = distance + 0.05
+        plate, middle = rgb([0.55, 0.55, 0.55], 2), rgb([0.02, 0.10, 0.05], 2)
+        mark = _letters(x, up)
     else:
         distance = np.maximum(np.abs(x) - 0.30, np.abs(v) - 0.42)
         inner = distance + 0.05
@@ -227,11 +249,31 @@ def _sign(sprite: Sprite, post: Post, x: Array, y: Array, pixel: float, heat: di
     alpha = np.clip(0.5 - distance / pixel, 0, 1).astype(np.float32)
     inside = np.clip(0.5 - inner / pixel, 0, 1)
     colour = plate + inside * (middle - plate)
-    ink = rgb([0.6, 0.6, 0.6], 2) if post.sign == "board" else rgb([0.03, 0.03, 0.03], 2)
+    ink = rgb([0.6, 0.6, 0.6], 2) if post.sign in ("board", "panel") else rgb([0.03, 0.03, 0.03], 2)
     colour = colour + (mark * inside) * (ink - colour)
     flat = np.zeros_like(sprite.normal)
     flat[2] = -1
     sprite.add(alpha, colour.astype(np.float32), heat["steel"] * 1.04, flat)
+
+
+def printed(post: Post, x: Array, y: Array) -> Array:
+    """Whether points (x, y) of the plane of a panel lie on its print."""
+    return (np.abs(x) < PRINT[0]) & (np.abs(y - _middle(post)) < PRINT[1])
+
+
+def _middle(post: Post) -> float:
+    """Height of the middle of a panel, metres."""
+    return post.height - PANEL[1] + 0.05
+
+
+def _letters(x: Array, v: Array) -> Array:
+    """1 where WORDS are inked, at points (x right of, v above the middle of the panel), else 0."""
+    ink = np.array([[cell == "#" for cell in line] for line in WORDS], np.float32)
+    rows, columns = ink.shape
+    row = np.floor((PRINT[1] - v) / (2 * PRINT[1]) * rows).astype(np.intp)
+    column = np.floor((x + PRINT[0]) / (2 * PRINT[0]) * columns).astype(np.intp)
+    inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+    return np.where(inside, ink[row.clip(0, rows - 1), column.clip(0, columns - 1)], np.float32(0))
 
 
 def draw_cone(x: Array, y: Array, pixel: float, heat: float) -> Sprite:

@@ -40,6 +40,8 @@ def paint_scene(canvas: Canvas, plan: Plan, weather: Weather) -> None:
     first += len(figures)
     things += [_cone(canvas, *place, weather, owner) for owner, place in enumerate(plan.cones, first)]
     painters = _light_up(canvas, plan, weather, [thing for thing in things if thing is not None])
+    panels = [post for post in plan.posts if post.sign == "panel"]
+    painters += [(post.z, partial(_mark_print, canvas, plan, post)) for post in panels]
     for owner, car in enumerate(plan.cars, start=1):
         if car.z > NEAREST:
             painters.append((car.z, partial(_paint_car, car, owner, canvas, plan, weather)))
@@ -86,13 +88,17 @@ def _sunlit(plan: Plan, weather: Weather, x: float, y: float, z: float) -> float
 
 @dataclass(frozen=True)
 class Thing:
-    """A sprite that stands at a place (x, z), seen in a region; y (h, w) is the height of its pixels."""
+    """A sprite that stands at a place (x, z), seen in a region; y (h, w) is the height of its pixels.
+
+    A hidden one sends back as much light of each colour as what is painted beside it.
+    """
 
     sprite: Sprite
     region: tuple[slice, slice]
     place: tuple[float, float]
     y: Array
     owner: int = 0
+    hidden: bool = False
 
 
 def _light_up(
@@ -118,8 +124,37 @@ def _light_up(
         if flat.glow is not None:
             own += flat.glow.take(at, axis=1)
         where = (row + thing.region[0].start, column + thing.region[1].start)
-        painters.append((z, partial(canvas.paint, where, flat.alpha[at], own, flat.heat[at], z, thing.owner)))
+        paint = canvas.paint
+        if thing.hidden:
+            own, paint = flat.albedo.take(at, axis=1), partial(_paint_hidden, canvas)
+        painters.append((z, partial(paint, where, flat.alpha[at], own, flat.heat[at], z, thing.owner)))
     return painters
+
+
+def _paint_hidden(
+    canvas: Canvas, where: tuple[Array, Array], alpha: Array, albedo: Array, heat: Array, z: float, owner: int
+) -> None:
+    """Paints pixels at rows and columns as bright as what is already painted beside them."""
+    light = _tone(_around(canvas.radiance, *where)) * albedo / _tone(albedo)
+    canvas.paint(where, alpha, light, heat, z, owner)
+
+
+def _around(radiance: Array, row: Array, column: Array) -> Array:
+    """What planes (3, H, W) hold beside pixels, out to 3 % of the height as Truth.both looks, (3, n)."""
+    reach = max(2, round(0.03 * radiance.shape[1]))
+    beside = np.ones(radiance.shape[1:], bool)
+    beside[row, column] = False
+    box = (
+        slice(max(row.min() - reach, 0), row.max() + reach + 1),
+        slice(max(column.min() - reach, 0), column.max() + reach + 1),
+    )
+    return radiance[:, *box][:, beside[box]]
+
+
+def _tone(light: Array) -> Array:
+    """What planes (3, n) average to (3, 1) for the eye, that is after a tone curve close to a root."""
+    root: Array = np.sqrt(light).mean(1, keepdims=True)
+    return root * root
 
 
 def _trees(canvas: Canvas, plan: Plan, weather: Weather) -> list[Thing | None]:
@@ -141,6 +176,8 @@ def _trees(canvas: Canvas, plan: Plan, weather: Weather) -> list[Thing | None]:
 
 def _post(canvas: Canvas, post: Post, weather: Weather) -> Thing | None:
     left, right = min(0.0, post.arm) - 0.6, max(0.0, post.arm) + 0.6
+    if post.sign == "panel":
+        left, right = -objects.PANEL[0] - 0.1, objects.PANEL[0] + 0.1
     region = _window(canvas, post.x, post.z, left, right, post.height + 0.5)
     if region is None:
         return None
@@ -150,6 +187,14 @@ def _post(canvas: Canvas, post: Post, weather: Weather) -> Thing | None:
     return Thing(sprite, region, (post.x, post.z), y)
 
 
+def _mark_print(canvas: Canvas, plan: Plan, post: Post) -> None:
+    """Gives what is printed on a panel its owner."""
+    region = _window(canvas, post.x, post.z, -objects.PANEL[0], objects.PANEL[0], post.height)
+    if region is not None:
+        inked = objects.printed(post, *canvas.plane(region, post.x, post.z))
+        canvas.owner[region][inked] = plan.owners.index("print 0") + 1
+
+
 def _person(canvas: Canvas, person: Person, limbs: list[Limb], owner: int) -> Thing | None:
     wide = min(people.reach(person, limbs), 0.75)
     region = _window(canvas, person.x, person.z, -wide, wide, person.height * 1.06)
@@ -157,7 +202,7 @@ def _person(canvas: Canvas, person: Person, limbs: list[Limb], owner: int) -> Th
         return None
     x, y = canvas.plane(region, person.x, person.z)
     sprite = people.draw_person(person, limbs, x, y, person.z * canvas.pixel)
-    return Thing(sprite, region, (person.x, person.z), y, owner)
+    return Thing(sprite, region, (person.x, person.z), y, owner, hidden=person.wear == "leaves")
 
 
 def _cone(canvas: Canvas, x: float, z: float, weather: Weather, owner: int) -> Thing | None:
@@ -208,3 +253,6 @@ def _paint_car(car: Car, owner: int, canvas: Canvas, plan: Plan, weather: Weathe
     place = (at // shape[1] + region[0].start, at % shape[1] + region[1].start)
     alpha, depth = floats(rays / RAYS**2), np.maximum(mean(hit.depth), 1.0)
     canvas.paint(place, alpha, colour, mean(heat), depth, owner)
+    if car.driver:
+        mine = (mean(cars.driver_at(car, hit)) >= 0.5) & (alpha >= 0.5)
+        canvas.owner[place[0][mine], place[1][mine]] = plan.owners.index("driver 0") + 1

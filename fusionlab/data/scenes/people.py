@@ -7,7 +7,7 @@ import numpy as np
 
 from fusionlab.data.scenes.canvas import Sprite
 from fusionlab.data.scenes.plan import Person
-from fusionlab.data.scenes.textures import Array, capsules, floats, noise, put, ramp
+from fusionlab.data.scenes.textures import Array, capsules, floats, noise, put, ramp, rgb
 
 Point = tuple[float, float]
 Colour = tuple[float, float, float]
@@ -233,7 +233,9 @@ def draw_person(person: Person, limbs: list[Limb], x: Array, y: Array, pixel: fl
     albedo = (floats([limb.colour for limb in limbs]).T @ tone) * np.clip(1 + 0.14 * fold, 0.5, 1.5)
     if person.wear == "leaves":
         leaf = noise("leaf", x, y, 0.05, pixel, person.salt % 907)
-        albedo *= np.clip(0.9 + 0.7 * leaf, 0.15, 2.5)
+        albedo = rgb(person.coat) * np.clip(0.9 + 0.4 * leaf, 0.15, 2.5)
+        low = 0.055 * person.z
+        total *= ramp(y + 0.1 * leaf, low, low + 0.2)
     flat = sprite.flat()
     flat.alpha[at], flat.heat[at] = total, warm * (1 + 0.09 * fold)
     put(flat.normal, at, normal)

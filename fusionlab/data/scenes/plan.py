@@ -100,7 +100,7 @@ class Car:
     z: float
     heading: float  # angle of its nose from the x axis towards z
     paint: tuple[float, float, float]
-    body: str  # sedan, hatch, van
+    body: str  # sedan, hatch, van, bus
     running: bool
     bonnet: float = 0.0  # warmth left in the bonnet of a parked car, 1 as when running
     driver: bool = False  # someone to be seen behind the windscreen
@@ -144,14 +144,24 @@ class Plan:
     @cached_property
     def owners(self) -> tuple[str, ...]:
         """Names of what owns pixels, in the order of the numbers in Canvas.owner, which start at 1."""
-        kinds = (("car", self.cars), ("person", self.people), ("cone", self.cones))
-        return tuple(f"{kind} {k}" for kind, things in kinds for k in range(len(things)))
+        return tuple(f"{kind} {k}" for kind, _, count in self._kinds for k in range(count))
 
     @cached_property
     def classes(self) -> np.ndarray:
         """Class number by owner's number, 0 for what has no owner."""
-        counts = (1, len(self.cars), len(self.people), len(self.cones))
-        return np.repeat(np.array([0, CAR, PERSON, CONE]), counts)
+        labels, counts = zip(*((label, count) for _, label, count in self._kinds))
+        return np.repeat(np.array([0, *labels]), (1, *counts))
+
+    @property
+    def _kinds(self) -> tuple[tuple[str, int, int], ...]:
+        """Kind, class number and count of what owns pixels; the last two are parts of staged things."""
+        return (
+            ("car", CAR, len(self.cars)),
+            ("person", PERSON, len(self.people)),
+            ("cone", CONE, len(self.cones)),
+            ("driver", CAR, sum(car.driver for car in self.cars)),
+            ("print", 0, sum(post.sign == "panel" for post in self.posts)),
+        )
 
 
 def draw_plan(seed: int) -> Plan:

@@ -27,7 +27,8 @@ class Settings:
     smoke: extinction per metre at the heart of a bank of smoke 3 m deep; 1 hides what is behind it.
     temperatures: degrees Celsius by name, either of a material (the keys of MATERIALS) or of one object
     ("car 0", "person 2": the names that Truth.names gives to its boxes), which then has it all over.
-    case: one of CASES, things that one camera alone can see, or None.
+    case: one of CASES, things that one camera alone can see, or None; "glare" needs lamps (dusk or night) and
+    "sign" light (not night), and "windscreen" shows its driver by day.
     shift: (rows, columns) by which the infrared picture is displaced down and right, at most 32 pixels each.
     Raises UserError on values outside these.
     """

@@ -32,7 +32,8 @@ class Truth:
     """What is known of a scene, all in the frame of the visible picture.
 
     labels: (H, W) int64, the keys of LABELS. depth: (H, W) float32 metres, sky 1500.
-    owner: (H, W) int32, one number for each object, 0 elsewhere.
+    owner: (H, W) int32, one number for each car, person and cone, 0 elsewhere; the driver and the print of
+    Settings.case "windscreen" and "sign" have one too, the highest.
     shift: rows and columns by which the infrared picture (not truth.ir) is displaced down and right.
     seen: the visible and the infrared picture (1, 1, H, W) as taken, before the displacement.
     take_vi, take_ir, find_boxes, find_targets: make `vi`, `ir`, `boxes` and `names`, and `saliency`, when
@@ -75,7 +76,7 @@ class Truth:
 
     @cached_property
     def saliency(self) -> Tensor:
-        """(H, W) bool: warm targets, that is people and the parts of cars clearly warmer than the road."""
+        """(H, W) bool: people, whatever their temperature, and parts of cars clearly warmer than the road."""
         return self.find_targets()
 
     @cached_property

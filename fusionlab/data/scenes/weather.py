@@ -83,7 +83,7 @@ def draw_weather(plan: Plan, condition: str, seed: int, settings: Settings = PLA
         _fill_with_fog(weather, settings.fog)
     weather.smoke = settings.smoke
     if settings.case == "glare":
-        weather.flare *= 9  # a lens in need of cleaning
+        weather.flare *= 3.5  # a lens in need of cleaning
     if weather.lamps_on:
         weather.lamp_glow = bulb * floats(6)
         if weather.dark and plan.people and settings.case != "glare":
