@@ -28,6 +28,18 @@ def test_each_item_comes_back_with_its_result_or_mistake(workers):
     assert list(spread(root, [], workers)) == []
 
 
+def setting(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def test_new_processes_keep_their_memory_and_this_one_is_left_alone(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "5")  # a user's own
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    names = ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"]
+    assert dict(spread(setting, names, 2)) == dict(zip(names, ["5", str(2**25)], strict=True))
+    assert [setting(name) for name in names] == ["5", None]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_bug_is_not_taken_for_a_mistake(workers):
     with pytest.raises(TypeError):
