@@ -70,10 +70,10 @@ bench: setup ## measure speed; prints, judges only ratios
 	$(BIN)/python -m pytest -s tests/benchmarks
 
 notebooks: setup ## execute the notebooks on scenes at laptop and store their outputs
-	$(BIN)/python -m fusionlab.lab.edition build
+	$(BIN)/python -m fusionlab.tools.edition build
 
 student: setup ## write the student edition, without solutions
-	$(BIN)/python -m fusionlab.lab.edition student
+	$(BIN)/python -m fusionlab.tools.edition student
 
 lock: setup ## rewrite constraints.txt from the versions in .venv
 	@{ echo "# Exact versions that were tested together; written by make lock."; \

@@ -224,7 +224,7 @@ def run(
       fusionlab run my_notebook.ipynb --data tno --seed 1
     """
     _need_course()
-    from fusionlab.lab.run import run_notebooks
+    from fusionlab.tools.notebooks import run_notebooks
 
     files = _notebooks(notebooks or [], folder)
     with _new_run() as target:
@@ -295,7 +295,8 @@ def reproduce(
       fusionlab reproduce mmdrfuse/table5 --verify
       fusionlab reproduce comofusion/table4 --seeds 3
     """
-    from fusionlab import targets, verify
+    from fusionlab import targets
+    from fusionlab.bench import verify
 
     if listing:
         typer.echo("\n".join(targets.TARGETS))
@@ -335,7 +336,7 @@ def _work(profile: str) -> str:
 @contextmanager
 def _new_run() -> Iterator[Path]:
     """A new run folder, named on stderr at once; removed again where nothing was written into it."""
-    from fusionlab.lab.run import new_run
+    from fusionlab.tools.notebooks import new_run
 
     folder = new_run()
     typer.echo(f"writing to {folder}", err=True)
@@ -350,7 +351,7 @@ def _new_run() -> Iterator[Path]:
 def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
     """Write the report of a run again."""
     _need_course()
-    from fusionlab.lab.report import write_report
+    from fusionlab.tools.report import write_report
 
     typer.echo(write_report(_run_folder(folder)))
 
@@ -363,7 +364,7 @@ def promote(
 
     Nothing is merged where a record lacks its command, commit or weight hash.
     """
-    from fusionlab.lab import records
+    from fusionlab.bench import records
     from fusionlab.paths import asset
 
     for file in records.promote(_run_folder(folder), asset("figures")):
@@ -383,7 +384,7 @@ def doctor() -> None:
     Versions, device, data sets and weights, with a remedy for each that is not found. Exit code 1 only where
     the package cannot work.
     """
-    from fusionlab.doctor import examine
+    from fusionlab.tools.doctor import examine
 
     findings = examine()
     typer.echo(findings.text())

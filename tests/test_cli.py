@@ -18,11 +18,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import fusionlab
-from fusionlab import cli, doctor, paths, targets, verify
+from fusionlab import cli, paths, targets
+from fusionlab.bench import verify
+from fusionlab.bench.records import FIELDS, Record, read, write
 from fusionlab.data.pair import luminance, read_image, to_uint8, write_image
-from fusionlab.data.scenes import scene
-from fusionlab.lab.records import FIELDS, Record, read, write
 from fusionlab.methods import METHODS
+from fusionlab.scenes import scene
+from fusionlab.tools import doctor
 
 ROOT = Path(__file__).parents[1]
 

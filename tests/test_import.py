@@ -14,7 +14,8 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["p
 ]
 MODULE_NAMES = {"pyyaml": "yaml", "scikit-image": "skimage", "pytest-timeout": "pytest_timeout"}
 
-PAGES = {"fusionlab.lab.offline", "fusionlab.lab.report"}  # notebooks as pages: of use with notebooks alone
+# Notebooks as pages: of use with notebooks alone.
+PAGES = {"fusionlab.tools.offline", "fusionlab.tools.report"}
 
 IMPORT_ALL = """
 import pkgutil, fusionlab

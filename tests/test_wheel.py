@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 import fusionlab
-from fusionlab.lab import records
+from fusionlab.bench import records
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "00_start_here.ipynb"

@@ -44,7 +44,7 @@ def open_pairs(
     if n is not None and n < 1:
         raise UserError(f"n is {n}; ask for at least one pair")
     if data == "scenes":
-        from fusionlab.data.scenes import open_scenes
+        from fusionlab.scenes import open_scenes
 
         return open_scenes(n or 8, seed, split or "test", condition, *(size or ()))
     if condition is not None or size is not None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from fusionlab.errors import UserError
 
 if TYPE_CHECKING:
-    from fusionlab.data.scenes import Truth
+    from fusionlab.scenes import Truth
 
 # File suffix -> what Pillow calls the format.
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}

@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fusionlab.bench.results import decoded, printed, printed_methods, promoted, recorded
     from fusionlab.lab.checks import NotSolved, check, grade
     from fusionlab.lab.figures import grid, move, show, table
-    from fusionlab.lab.results import decoded, printed, printed_methods, promoted, recorded
     from fusionlab.lab.session import Session, record, start
 
 __all__ = [
@@ -28,21 +28,21 @@ __all__ = [
 ]
 
 _HOME = {
-    "NotSolved": "checks",
-    "Session": "session",
-    "check": "checks",
-    "decoded": "results",
-    "grade": "checks",
-    "grid": "figures",
-    "move": "figures",
-    "printed": "results",
-    "printed_methods": "results",
-    "promoted": "results",
-    "record": "session",
-    "recorded": "results",
-    "show": "figures",
-    "start": "session",
-    "table": "figures",
+    "NotSolved": "fusionlab.lab.checks",
+    "Session": "fusionlab.lab.session",
+    "check": "fusionlab.lab.checks",
+    "decoded": "fusionlab.bench.results",
+    "grade": "fusionlab.lab.checks",
+    "grid": "fusionlab.lab.figures",
+    "move": "fusionlab.lab.figures",
+    "printed": "fusionlab.bench.results",
+    "printed_methods": "fusionlab.bench.results",
+    "promoted": "fusionlab.bench.results",
+    "record": "fusionlab.lab.session",
+    "recorded": "fusionlab.bench.results",
+    "show": "fusionlab.lab.figures",
+    "start": "fusionlab.lab.session",
+    "table": "fusionlab.lab.figures",
 }
 
 
@@ -50,4 +50,4 @@ def __getattr__(name: str) -> Any:
     """Loads a face function at first use, so that `import fusionlab.lab` costs no plotting library."""
     if name not in _HOME:
         raise AttributeError(f"module 'fusionlab.lab' has no attribute '{name}'")
-    return getattr(import_module(f"fusionlab.lab.{_HOME[name]}"), name)
+    return getattr(import_module(_HOME[name]), name)

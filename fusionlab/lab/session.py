@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from fusionlab.bench.records import Record, append, measured
 from fusionlab.errors import UserError
-from fusionlab.lab.records import Record, append, measured
 
 if TYPE_CHECKING:
     from fusionlab.data.folders import Pairs

@@ -9,7 +9,7 @@ from fusionlab.errors import UserError
 from fusionlab.metrics import structure
 
 if TYPE_CHECKING:
-    from fusionlab.data.scenes import Truth
+    from fusionlab.scenes import Truth
 
 SMALLEST = 64  # pixels; a smaller region has no correlation worth a number
 

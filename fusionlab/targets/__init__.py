@@ -6,9 +6,9 @@ A target is a function `(row, profile, data, seed, run) -> records`; `row=None` 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from fusionlab.bench import records
+from fusionlab.bench.records import Record
 from fusionlab.errors import UserError
-from fusionlab.lab import records
-from fusionlab.lab.records import Record
 from fusionlab.targets import (
     agreement,
     comofusion,

@@ -10,10 +10,10 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
+from fusionlab.bench.records import Record, measured, this_command
 from fusionlab.data import open_pairs
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
-from fusionlab.lab.records import Record, measured, this_command
 from fusionlab.metrics import METRICS
 from fusionlab.metrics.truth import kept, psnr, ssim
 from fusionlab.targets.comofusion import require

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from fusionlab.bench.records import Record, measured, this_command
 from fusionlab.data import open_pairs, to_uint8, write_image
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
-from fusionlab.lab.records import Record, measured, this_command
 from fusionlab.methods import Fuser, load
 from fusionlab.methods.baselines import average, maximum
 from fusionlab.methods.comofusion import (

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fusionlab.bench.records import Record, measured, this_command
 from fusionlab.data import open_pairs, to_uint8
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
-from fusionlab.lab.records import Record, measured, this_command
 from fusionlab.methods import Fuser, fuse, load
 from fusionlab.methods.mmdrfuse import Student, pixel_objective
 from fusionlab.metrics import CONVENTIONS, evaluate

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fusionlab.bench.records import Record, measured, this_command
 from fusionlab.data import open_pairs, to_uint8, write_image
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
-from fusionlab.lab.records import Record, measured, this_command
 from fusionlab.losses.gradient import gradient_loss
 from fusionlab.losses.pixel import intensity_loss
 from fusionlab.losses.refresh import gmsd_to_both, ssim_to_both

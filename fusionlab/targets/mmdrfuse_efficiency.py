@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from fusionlab.bench.records import Record, measured, this_command
 from fusionlab.errors import UserError
-from fusionlab.lab.records import Record, measured, this_command
 from fusionlab.methods.mmdrfuse import Student, Teacher
 
 ROWS: dict[str, Callable[[], Student | Teacher]] = {

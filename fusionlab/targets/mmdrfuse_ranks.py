@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from fusionlab.bench.records import Record, measured, this_command
 from fusionlab.data import open_pairs, to_uint8
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
-from fusionlab.lab.records import Record, measured, this_command
 from fusionlab.methods import Fuser, fuse, load
 from fusionlab.metrics import evaluate
 from fusionlab.targets.mmdrfuse_training import STUDENT_RECIPE, train_distilled

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
+from fusionlab.bench.records import Record, measured, this_command
 from fusionlab.data import open_pairs, to_uint8
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
-from fusionlab.lab.records import Record, measured, this_command
 from fusionlab.losses.refresh import Taps
 from fusionlab.methods import Fuser, fuse, load
 from fusionlab.methods.mmdrfuse import Student, Teacher

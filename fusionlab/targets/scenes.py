@@ -8,11 +8,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter, sobel
 
+from fusionlab.bench.records import Record, measured, this_command
 from fusionlab.data import Pair, open_pairs, to_uint8, write_image
 from fusionlab.data.folders import Pairs
-from fusionlab.data.scenes import Settings, scene
 from fusionlab.errors import UserError
-from fusionlab.lab.records import Record, measured, this_command
+from fusionlab.scenes import Settings, scene
 
 # row -> (data, condition, how many pairs at profile laptop; None is all there are)
 STATISTICS_ROWS: dict[str, tuple[str, str | None, int | None]] = {

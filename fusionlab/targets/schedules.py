@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusionlab.bench.records import Record, measured, this_command
 from fusionlab.data import open_pairs, write_image
 from fusionlab.data.folders import Pairs
 from fusionlab.diffusion import edm
 from fusionlab.diffusion.consistency import gaussian_optimum
 from fusionlab.diffusion.mixtures import Mixture
 from fusionlab.errors import UserError
-from fusionlab.lab.records import Record, measured, this_command
 
 N = 40
 FIGURE2_ROWS = ("forward", "euler", "heun", "one step")

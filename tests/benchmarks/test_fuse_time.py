@@ -6,7 +6,7 @@ import sys
 import time
 
 from fusionlab.data import write_image
-from fusionlab.data.scenes import scene
+from fusionlab.scenes import scene
 
 
 def seconds(*command: str) -> tuple[float, float]:

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from fusionlab.data import to_uint8, write_image
-from fusionlab.data.scenes import scene
 from fusionlab.methods.baselines import average, laplacian, maximum
 from fusionlab.metrics import CONVENTIONS, compare, evaluate
+from fusionlab.scenes import scene
 
 PLAIN = Path(__file__).with_name("plain_evaluator.py")
 FOLDERS = Path(__file__).with_name("score_folders.py")

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from fusionlab.data.scenes import open_scenes
+from fusionlab.scenes import open_scenes
 
 
 def test_a_scene_costs_as_much_as_thirty_blurs(cpu_seconds):

@@ -170,9 +170,9 @@ def test_open_pairs_takes_a_folder_and_its_first_pairs(folder, monkeypatch):
 
 
 def test_scenes_are_the_default_and_get_all_arguments(monkeypatch):
-    handed_on = ModuleType("fusionlab.data.scenes")
+    handed_on = ModuleType("fusionlab.scenes")
     handed_on.open_scenes = lambda *arguments: arguments
-    monkeypatch.setitem(sys.modules, "fusionlab.data.scenes", handed_on)
+    monkeypatch.setitem(sys.modules, "fusionlab.scenes", handed_on)
     monkeypatch.delenv("FUSIONLAB_DATA", raising=False)
     assert open_pairs() == open_pairs("scenes") == (8, 0, "test", None)
     assert open_pairs("auto", 3, 7, "train", "fog", (64, 80)) == (3, 7, "train", "fog", 64, 80)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fusionlab import lab
+from fusionlab.bench import records
 from fusionlab.errors import UserError
-from fusionlab.lab import records
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +118,6 @@ def test_a_record_from_a_notebook_fills_in_its_surroundings(tmp_path, monkeypatc
 
 def test_importing_the_lab_loads_no_heavy_library():
     heavy = {"torch", "matplotlib", "ipywidgets", "papermill", "nbconvert", "nbformat", "IPython"}
-    code = "import sys, fusionlab.lab, fusionlab.lab.records; print(*sys.modules)"
+    code = "import sys, fusionlab.lab, fusionlab.bench.records; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert heavy.isdisjoint(done.stdout.split())

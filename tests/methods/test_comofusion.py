@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 import fusionlab
-from fusionlab.data.scenes import scene
 from fusionlab.diffusion.edm import EPSILON, consistency_preconditioning
 from fusionlab.errors import UserError
 from fusionlab.methods.comofusion import (
@@ -24,6 +23,7 @@ from fusionlab.methods.comofusion import (
     train_consistency,
     train_fusion,
 )
+from fusionlab.scenes import scene
 
 
 def count(module: nn.Module) -> int:

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fusionlab.data.scenes import scene
 from fusionlab.errors import UserError
 from fusionlab.metrics import evaluate
 from fusionlab.metrics.truth import kept, psnr, ssim
+from fusionlab.scenes import scene
 
 
 @pytest.fixture(scope="module")

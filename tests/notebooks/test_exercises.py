@@ -4,7 +4,7 @@ import itertools
 
 from nbclient import NotebookClient
 
-from fusionlab.lab.run import own_kernel
+from fusionlab.tools.notebooks import own_kernel
 
 
 def tags(cell):

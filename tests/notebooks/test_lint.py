@@ -6,7 +6,7 @@ import re
 
 import nbformat
 
-from fusionlab.lab import edition
+from fusionlab.tools import edition
 
 TAGS = {"parameters", "exercise", "solution", "check", "nbval-check-output", "nbval-ignore-output"}
 MACHINE_PATH = re.compile(

@@ -6,8 +6,8 @@ import sys
 import nbformat
 import pytest
 
-from fusionlab.lab import records
-from fusionlab.lab.run import run_notebooks
+from fusionlab.bench import records
+from fusionlab.tools.notebooks import run_notebooks
 
 # Seconds a cell: four times what a whole notebook may take at smoke, a guard against hangs.
 LIMIT = 60

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from fusionlab import targets
+from fusionlab.bench import records
 from fusionlab.data.pair import read_image
 from fusionlab.errors import UserError
-from fusionlab.lab import records
 from fusionlab.targets import comofusion
 
 # TNO, all 42 pairs, 8-bit: EN, SF, AG, SD, Qabf, SSIM in the paper's convention, measured independently.

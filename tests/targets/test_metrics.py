@@ -7,8 +7,8 @@ import torch
 from scipy.stats import spearmanr
 
 from fusionlab import targets
+from fusionlab.bench import records
 from fusionlab.errors import UserError
-from fusionlab.lab import records
 from fusionlab.targets import agreement, metrics, tricks
 
 IR, VI = torch.rand(2, 1, 1, 64, 72, generator=torch.Generator().manual_seed(0))

@@ -6,9 +6,9 @@ import hashlib
 import pytest
 
 from fusionlab import paths, targets
+from fusionlab.bench import records
 from fusionlab.data import open_pairs, to_uint8
 from fusionlab.errors import UserError
-from fusionlab.lab import records
 from fusionlab.methods import fuse, load
 from fusionlab.metrics import evaluate
 from fusionlab.targets.mmdrfuse import TABLE5_ROWS

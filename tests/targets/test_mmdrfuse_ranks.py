@@ -3,8 +3,8 @@
 import pytest
 
 from fusionlab import targets
+from fusionlab.bench import records
 from fusionlab.errors import UserError
-from fusionlab.lab import records
 from fusionlab.metrics import CONVENTIONS
 from fusionlab.targets.mmdrfuse_ranks import METRICS, RANKED_BY, mean_ranks
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fusionlab import targets
+from fusionlab.bench import records
 from fusionlab.errors import UserError
-from fusionlab.lab import records
 from fusionlab.methods import load
 from fusionlab.methods.mmdrfuse import Student, Teacher
 from fusionlab.methods.mmdrfuse_training import (

@@ -1,0 +1,1 @@
+"""What is done with notebooks and the installation: editions, pages, reports, the doctor."""

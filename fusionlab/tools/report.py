@@ -1,0 +1,207 @@
+"""One page for a run: what failed, records beside printed rows, and every notebook; needs no network."""
+
+import csv
+import itertools
+import json
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from fusionlab.bench import records
+from fusionlab.errors import UserError
+from fusionlab.paths import asset
+from fusionlab.targets import DIFFERENCES
+from fusionlab.tools.offline import to_html
+
+COLUMNS = (
+    *("row", "metric", "value", "unit", "convention", "data", "split", "n", "profile", "seed", "weights"),
+    *("device", "versions", "commit", "command", "date", "note"),
+)
+
+
+def write_report(run: Path) -> Path:
+    """Writes `<run>/index.html` from the run's `run.json`, `records.csv` and `notebooks/`; returns its path.
+
+    Each of the three may be absent, as in a run of `fusionlab reproduce`. Raises UserError where all are.
+    """
+    run = Path(run)
+    settings = json.loads((run / "run.json").read_text("utf-8")) if (run / "run.json").exists() else {}
+    rows = records.read(run / "records.csv") if (run / "records.csv").exists() else []
+    if not settings and not rows:
+        raise UserError(f"{run} holds neither run.json nor records.csv; name a folder under runs")
+    outcomes = settings.get("outcomes", [])
+    unconverted: list[str] = []
+    notebooks = [_notebook(run, outcome["name"], unconverted) for outcome in outcomes]
+    body = [
+        f"<h1>fusionlab, run {escape(run.name)}</h1>",
+        f"<p>{escape(settings['made'])}</p>" if "made" in settings else "",
+        _failures(outcomes),
+        _contents(outcomes, settings),
+        _records(rows),
+        *notebooks,
+        _unconverted(unconverted),
+    ]
+    path = run / "index.html"
+    path.write_text(_page(f"fusionlab run {run.name}", "\n".join(filter(None, body))), encoding="utf-8")
+    return path
+
+
+def _page(title: str, body: str) -> str:
+    css = Path(__file__).with_name("report.css").read_text("utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _failures(outcomes: Sequence[dict[str, Any]]) -> str:
+    failed = [outcome for outcome in outcomes if not outcome["ok"]]
+    parts = [f"<h2>{len(failed)} of {len(outcomes)} notebooks failed</h2>"] if failed else []
+    parts += [f"<h3>{_link(o['name'])}</h3>\n<pre class='error'>{escape(o['error'])}</pre>" for o in failed]
+    return "\n".join(parts)
+
+
+def _contents(outcomes: Sequence[dict[str, Any]], settings: dict[str, Any]) -> str:
+    if not outcomes:
+        return ""
+    # A folder is named without its path: the page may be passed on.
+    data = Path(settings["data"]).name
+    lines = [
+        [
+            _link(outcome["name"]),
+            '<span class="ok">ran</span>' if outcome["ok"] else '<span class="failed">failed</span>',
+            f"{outcome['seconds']:.1f}",
+            escape(settings["profile"]),
+            escape(data),
+        ]
+        for outcome in outcomes
+    ]
+    return "<h2>Notebooks</h2>\n" + _table(("notebook", "status", "seconds", "profile", "data"), lines)
+
+
+def _records(rows: Sequence[records.Record]) -> str:
+    parts = ["<h2>Records</h2>"] if rows else []
+    by_target = sorted(rows, key=lambda record: record.target)
+    for target, group in itertools.groupby(by_target, key=lambda record: record.target):
+        same_target = list(group)
+        parts.append(f"<h3>{escape(target)}</h3>")
+        parts += [_comparison(target, measured) for measured in _comparable(same_target)]
+        if target in DIFFERENCES and any(_printed(target, record.data) for record in same_target):
+            parts.append(f"<p>Why printed and measured rows differ: {escape(DIFFERENCES[target])}</p>")
+        lines = [[escape(_cell(getattr(record, column))) for column in COLUMNS] for record in same_target]
+        parts.append(f"<details><summary>Every field</summary>\n{_table(COLUMNS, lines)}</details>")
+    return "\n".join(parts)
+
+
+SETTING = ("data", "split", "n", "convention", "profile", "seed")
+
+
+def _comparable(rows: Sequence[records.Record]) -> list[list[records.Record]]:
+    """The records that may stand in one table: equal in data, convention, profile and seed."""
+    groups: dict[tuple[str, ...], list[records.Record]] = {}
+    for record in rows:
+        groups.setdefault(tuple(str(getattr(record, name)) for name in SETTING), []).append(record)
+    return list(groups.values())
+
+
+def _comparison(target: str, rows: Sequence[records.Record]) -> str:
+    """Rows as measured, under the row that the paper prints for this data where it prints one."""
+    metrics = list(dict.fromkeys(record.metric for record in rows))
+    table: dict[str, dict[str, str]] = {}
+    for record in rows:
+        table.setdefault(record.row, {})[record.metric] = f"{record.value:#.4g}"
+    table = {f"{method}, as printed": row for method, row in _printed(target, rows[0].data).items()} | table
+    lines = [[escape(name), *(row.get(metric, "") for metric in metrics)] for name, row in table.items()]
+    setting = ", ".join(f"{name} {_cell(getattr(rows[0], name)) or 'none'}" for name in SETTING)
+    return f"<p>{escape(setting)}</p>\n{_table(('row', *metrics), lines)}"
+
+
+def _printed(target: str, data: str) -> dict[str, dict[str, str]]:
+    """The paper's own row for this data, as printed; none for data it does not report."""
+    paper, table = target.split("/")
+    file = asset("papers") / f"{paper}.csv"
+    rows: dict[str, dict[str, str]] = {}
+    if file.exists():
+        with file.open(newline="", encoding="utf-8") as lines:
+            for cell in csv.DictReader(lines):
+                own = cell["method"].lower() == paper and cell["dataset"].lower() == data.lower()
+                if cell["table"] == table and own:
+                    rows.setdefault(cell["method"], {})[cell["metric"]] = cell["value"]
+    return rows
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _table(columns: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in line) + "</tr>" for line in lines)
+    return f'<div class="wide"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'
+
+
+def _link(name: str) -> str:
+    return f'<a href="#{escape(name)}">{escape(name)}</a>'
+
+
+def _unconverted(formulas: Sequence[str]) -> str:
+    if not formulas:
+        return ""
+    items = "".join(f"<li><code>{escape(formula)}</code></li>" for formula in formulas)
+    return f"<h2>Formulas shown as source</h2>\n<p>No MathML could be made of these:</p>\n<ul>{items}</ul>"
+
+
+def _notebook(run: Path, name: str, unconverted: list[str]) -> str:
+    import nbformat
+
+    path = run / "notebooks" / f"{name}.ipynb"
+    if not path.exists():
+        return f'<article id="{escape(name)}">\n<p>{escape(name)} was not executed.</p>\n</article>'
+    notebook = nbformat.read(path, as_version=4)
+    source = notebook.metadata.get("papermill", {}).get("input_path")
+    folder = Path(source).parent if source else path.parent
+    cells = [
+        _code(cell, folder, unconverted)
+        if cell.cell_type == "code"
+        else to_html(cell.source, folder, unconverted, cell.get("attachments"))
+        for cell in notebook.cells
+        if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
+    ]
+    # Links between notebooks lead to their place on this page; other files of the course are not in the run.
+    html = re.sub(r'href="(?:\./)?([\w-]+)\.ipynb"', r'href="#\1"', "\n".join(cells))
+    html = re.sub(r'<a href="(?:\./)?[\w-]+\.md">(.*?)</a>', r"\1", html)
+    return f'<article id="{escape(name)}">\n{html}\n</article>'
+
+
+def _code(cell: Any, folder: Path, unconverted: list[str]) -> str:
+    from nbconvert.filters import Highlight2HTML
+
+    outputs = "\n".join(_output(output, folder, unconverted) for output in cell.outputs)
+    return f'<div class="code">{Highlight2HTML()(cell.source)}</div>\n{outputs}'
+
+
+def _output(output: Any, folder: Path, unconverted: list[str]) -> str:
+    from nbconvert.filters import strip_ansi
+
+    if output.output_type == "stream":
+        return f'<pre class="{output.name}">{escape(_overwritten(strip_ansi(output.text)))}</pre>'
+    if output.output_type == "error":
+        return f'<pre class="error">{escape(strip_ansi(chr(10).join(output.traceback)))}</pre>'
+    data = output.data
+    if "application/vnd.jupyter.widget-view+json" in data:
+        return ""
+    for kind in ("image/png", "image/jpeg"):
+        if kind in data:
+            alt = output.metadata.get(kind, {}).get("alt", "figure without a description")
+            return f'<p><img src="data:{kind};base64,{data[kind].strip()}" alt="{escape(alt)}"></p>'
+    if "text/markdown" in data:
+        return f'<div class="wide">{to_html(data["text/markdown"], folder, unconverted)}</div>'
+    return f"<pre>{escape(strip_ansi(data.get('text/plain', '')))}</pre>"
+
+
+def _overwritten(text: str) -> str:
+    """What a terminal would still show of lines that were written over, such as progress bars."""
+    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n"))
