@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusionlab.data import open_pairs
-    from fusionlab.methods import fuse, load
+    from fusionlab.fuser import fuse, load
     from fusionlab.metrics import evaluate
 
 __version__ = "0.1.0"
 __all__ = ["evaluate", "fuse", "load", "open_pairs"]
 
 _HOME = {
-    "load": "fusionlab.methods",
-    "fuse": "fusionlab.methods",
+    "load": "fusionlab.fuser",
+    "fuse": "fusionlab.fuser",
     "evaluate": "fusionlab.metrics",
     "open_pairs": "fusionlab.data",
 }

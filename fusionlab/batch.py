@@ -14,7 +14,7 @@ from tqdm import tqdm
 from fusionlab.data.folders import open_pair
 from fusionlab.data.pair import FORMATS, luminance, read_image, to_uint8, write_image
 from fusionlab.errors import UserError
-from fusionlab.methods import Fuser, fuse
+from fusionlab.fuser import Fuser, fuse
 from fusionlab.metrics import METRICS, Scores, compare
 from fusionlab.metrics.conventions import find_convention
 from fusionlab.metrics.scores import Row

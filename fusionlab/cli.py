@@ -3,7 +3,7 @@
 Torch and all that needs it is imported inside the commands, so that `fusionlab --help` answers at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from fusionlab import __version__, data_cli
 from fusionlab.errors import UserError
+from fusionlab.methods import METHODS
 
 
 class Friendly(TyperGroup):
@@ -43,6 +44,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_cli.app, name="data")
+
+STUDENTS = [name for name, method in METHODS.items() if method.network == "mmdrfuse.Student"]
+
+
+def _either(names: Collection[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}"
 
 
 def _version(wanted: bool) -> None:
@@ -78,10 +86,7 @@ def fuse(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Fused image, or a folder.")],
     method: Annotated[
         str,
-        typer.Option(
-            help="average, maximum, laplacian, comofusion, mmdrfuse, mmdrfuse-distilled, mmdrfuse-teacher or "
-            "mmdrfuse-teacher-half."
-        ),
+        typer.Option(help=f"{_either(METHODS)}."),
     ] = "mmdrfuse",
     weights: Annotated[str, typer.Option(help="ours, official or a file.")] = "ours",
     device: Annotated[
@@ -103,7 +108,7 @@ def fuse(
       fusionlab fuse ir.png vi.png -o fused.png --weights official --save stretch
     """
     from fusionlab.batch import find_device, fuse_files
-    from fusionlab.methods import describe, load
+    from fusionlab.fuser import describe, load
 
     chosen = find_device(device)
     fuser = load(method, weights, chosen)
@@ -114,7 +119,7 @@ def fuse(
 
 @app.command()
 def export(
-    method: Annotated[str, typer.Argument(help="mmdrfuse: the student of 113 parameters.")],
+    method: Annotated[str, typer.Argument(help=f"{_either(STUDENTS)}: 113 parameters.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The ONNX file to write.")],
     weights: Annotated[str, typer.Option(help="ours, official or a file.")] = "ours",
 ) -> None:
@@ -127,7 +132,7 @@ def export(
     Example:
       fusionlab export mmdrfuse -o student.onnx
     """
-    from fusionlab.methods import describe, load
+    from fusionlab.fuser import describe, load
     from fusionlab.methods.export import export_student
 
     fuser = load(method, weights)

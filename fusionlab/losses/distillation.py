@@ -1,4 +1,8 @@
-"""How alike student and teacher look, whatever their scale (MMDRFuse, Section 3.1)."""
+"""How alike student and teacher look, whatever their scale (MMDRFuse, Section 3.1).
+
+The one loss that is not called with (fused, ir, vi): what it compares with is no source but the teacher, and
+it compares hidden maps as well as pictures.
+"""
 
 from collections.abc import Sequence
 from typing import Literal

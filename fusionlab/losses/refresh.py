@@ -1,6 +1,9 @@
-"""Dynamic refresh: the best earlier outputs of a patch pull on the current one (MMDRFuse, Section 3.3)."""
+"""Dynamic refresh: the best earlier outputs of a patch pull on the current one (MMDRFuse, Section 3.3).
 
-from collections.abc import Callable, Sequence
+Called with (fused, ir, vi, ...) as every loss; it remembers, so it must also be told which patches these are.
+"""
+
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -8,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusionlab.losses.gradient import laplacian
+from fusionlab.losses.perceptual import Taps
 from fusionlab.metrics.structure import ssim
-
-Taps = Callable[[Tensor], Sequence[Tensor]]
 
 
 def ssim_to_both(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
@@ -71,21 +73,24 @@ class Refresh(nn.Module):
 
     def forward(
         self,
-        patches: Tensor,
         fused: Tensor,
         ir: Tensor,
         vi: Tensor,
+        patches: Tensor,
         taps: Taps | None = None,
-        seen: Sequence[Tensor] = (),
+        seen: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """L_refresh of Eq. 12 for these patches, whose outputs then take their place in the history.
 
-        patches: the number of each image, int64 (B,). fused, ir, vi: (B, 1, H, W), in [0, 1] but for what
-        tanh leaves. taps: image to five feature maps (B, C, H, W), or None to leave the VGG terms of Eq. 9
-        and 10 out; seen: taps(fused), which the perceptual loss has too. Scores and gaps are taken of 8-bit
-        outputs, as the history keeps them, and carry no gradient. Returns a scalar, 0 where every output is
-        the best of its patch.
+        fused, ir, vi: (B, 1, H, W), in [0, 1] but for what tanh leaves, where the history is. patches: the
+        number of each, int64 (B,), on any device. taps: image to five feature maps, or None to leave the VGG
+        terms of Eq. 9 and 10 out; seen: taps(fused), where it is known already. Scores and gaps are taken of
+        8-bit outputs, as the history keeps them, and carry no gradient. Returns a scalar, 0 where every
+        output is the best of its patch.
         """
+        patches = patches.to(fused.device)
+        if taps is not None and seen is None:
+            seen = taps(fused)
         output = (255 * fused.detach().clamp(0, 1)).round()
         scored = output / 255
         total = fused.new_zeros(())
@@ -98,7 +103,7 @@ class Refresh(nn.Module):
             if len(behind):
                 history = best.images[patches[behind]].to(fused) / 255
                 distance = pixel(fused[behind], history)
-                if taps is not None:
+                if taps is not None and seen is not None:
                     here, there = [tap[behind] for tap in seen[chosen]], taps(history)[chosen]
                     distance = distance + _feature_distance(here, there)
                 total = total + self.weight * (gap[behind] * distance).sum() / len(fused)

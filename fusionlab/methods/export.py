@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fusionlab import __version__
 from fusionlab.errors import UserError
-from fusionlab.methods import Fuser
+from fusionlab.fuser import Fuser
 from fusionlab.methods.mmdrfuse import Student
 
 

@@ -14,7 +14,7 @@ from fusionlab.bench.records import Record, measured, this_command
 from fusionlab.data import open_pairs, to_uint8, write_image
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
-from fusionlab.methods import Fuser, load
+from fusionlab.fuser import Fuser, load
 from fusionlab.methods.baselines import average, maximum
 from fusionlab.methods.comofusion import (
     CoMoFusion,

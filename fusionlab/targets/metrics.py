@@ -15,7 +15,7 @@ from fusionlab.bench.records import Record, measured, this_command
 from fusionlab.data import open_pairs, to_uint8
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
-from fusionlab.methods import load
+from fusionlab.fuser import load
 from fusionlab.methods.baselines import average
 from fusionlab.metrics import CONVENTIONS, METRICS, Variant, evaluate, score_pair
 from fusionlab.metrics.truth import kept, psnr
@@ -182,7 +182,7 @@ def fusers(names: Sequence[str]) -> tuple[dict[str, Image], dict[str, str]]:
     weights = {}
     for name in names:
         fuser = load(name) if name in LEARNED else None
-        images[name] = fuser.raw if fuser else (BASELINES | TRICKS)[name]
+        images[name] = fuser.unclipped if fuser else (BASELINES | TRICKS)[name]
         weights[name] = fuser.sha256 if fuser else "none"
     together = " ".join(f"{name} {digest}" for name, digest in weights.items())
     return images, weights | {"all": hashlib.sha256(together.encode()).hexdigest()}

@@ -11,10 +11,10 @@ from fusionlab.bench.records import Record, measured, this_command
 from fusionlab.data import open_pairs, to_uint8
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
-from fusionlab.methods import Fuser, fuse, load
-from fusionlab.methods.mmdrfuse import Student, pixel_objective
+from fusionlab.fuser import Fuser, fuse, load
+from fusionlab.methods.mmdrfuse import SCENES, train_student
 from fusionlab.metrics import CONVENTIONS, evaluate
-from fusionlab.training import crops, epochs, fit, one_cycle, save_half
+from fusionlab.training import save_half
 
 CONVENTION = "mmdrfuse"
 
@@ -103,7 +103,7 @@ def saved(fuser: Fuser, ir: Tensor, vi: Tensor, save: str) -> Tensor:
     if save != "blackened":
         return fuse(fuser, ir, vi, save=save)
     black = torch.zeros(1, 1, 16, 16)
-    return to_uint8(fuser.raw(ir, vi) - fuser.raw(black, black).max() - 1 / 255)
+    return to_uint8(fuser.unclipped(ir, vi) - fuser.unclipped(black, black).max() - 1 / 255)
 
 
 def test_pairs(data: str, profile: str, seed: int) -> Pairs:
@@ -114,11 +114,6 @@ def test_pairs(data: str, profile: str, seed: int) -> Pairs:
     return open_pairs(name, limit, seed=seed, split=split)
 
 
-FULL = {"scenes": 48, "per_scene": 10, "epochs": 60}
-# 113 numbers need no more on a larger machine. The paper's own training comes with the distillation notebook.
-RECIPE = {"smoke": {"scenes": 4, "per_scene": 5, "epochs": 2}, "laptop": FULL, "gpu": FULL}
-
-
 def student(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
     """Trains the 113 parameters on scenes in under a minute, into `<run>/mmdrfuse_student.safetensors`.
 
@@ -127,11 +122,11 @@ def student(row: str | None, profile: str, data: str, seed: int, run: Path) -> I
     """
     if data not in ("auto", "scenes") or row not in (None, "ours", "average"):
         raise UserError("mmdrfuse/student trains on scenes and has the rows ours and average")
-    if profile not in RECIPE:
-        raise UserError(f"mmdrfuse/student has no recipe for profile {profile}; use {', '.join(RECIPE)}")
+    if profile not in SCENES:
+        raise UserError(f"mmdrfuse/student has no recipe for profile {profile}; use {', '.join(SCENES)}")
     unseen = open_pairs("scenes", 16, seed=0, split="val")  # the same for every training seed
     for name in [row] if row else ("ours", "average"):
-        fuser = load("mmdrfuse", train_student(profile, seed, run)) if name == "ours" else load(name)
+        fuser = load("mmdrfuse", train_on_scenes(profile, seed, run)) if name == "ours" else load(name)
         yield measured(
             "mmdrfuse/student",
             name,
@@ -146,22 +141,10 @@ def student(row: str | None, profile: str, data: str, seed: int, run: Path) -> I
         )
 
 
-def train_student(profile: str, seed: int, run: Path) -> Path:
+def train_on_scenes(profile: str, seed: int, run: Path) -> Path:
     """Trains a student from its random start and returns the file of its half-precision weights."""
-    recipe = RECIPE[profile]
-    torch.manual_seed(seed)
-    network = Student()
-    pairs = open_pairs("scenes", recipe["scenes"], seed=seed, split="train")
-    ir, vi = crops(pairs, recipe["per_scene"], size=64, seed=seed)
-    batches = epochs(len(ir), batch=25, times=recipe["epochs"], seed=seed)
-    fit(
-        lambda step, _: pixel_objective(network, ir[batches[step]], vi[batches[step]]),
-        {"student": network},
-        torch.optim.Adam(network.parameters()),
-        steps=len(batches),
-        seed=seed,
-        schedule=one_cycle(1e-2, len(batches)),
-    )
+    recipe = SCENES[profile]
+    network = train_student(open_pairs("scenes", recipe.pairs, seed=seed, split="train"), recipe, seed=seed)
     file = Path(run) / "mmdrfuse_student.safetensors"
     save_half(network, file)
     return file

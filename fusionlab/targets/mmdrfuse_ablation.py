@@ -5,8 +5,8 @@ RoadScene's training pairs, without VGG but in one row. Every variation starts a
 seed, so that differences between rows of one seed are paired.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,48 +19,36 @@ from fusionlab.errors import UserError
 from fusionlab.losses.gradient import gradient_loss
 from fusionlab.losses.pixel import intensity_loss
 from fusionlab.losses.refresh import gmsd_to_both, ssim_to_both
-from fusionlab.methods.mmdrfuse import Student
-from fusionlab.methods.mmdrfuse_training import Objective, cached, train, vgg_taps
+from fusionlab.methods.mmdrfuse import ABLATION, Student, train_student
 from fusionlab.metrics import CONVENTIONS, evaluate
-from fusionlab.targets.mmdrfuse_training import STUDENT, half_teacher, new_student, require, roadscene_patches
-from fusionlab.training import crops
+from fusionlab.targets.mmdrfuse_training import half_teacher, require
 
-RECIPE = {
-    "smoke": {"pairs": 4, "per_pair": 2, "times": 2},
-    "laptop": {"pairs": 150, "per_pair": 2, "times": 16},
+# What differs in each row from ABLATION, whose student starts with its teacher's last layer.
+Change = Mapping[str, object]
+
+PIXELS = {"intensity": 1.0}
+SOURCES = {"intensity": 1.0, "gradient": 100.0}
+REFRESHED = {**SOURCES, "refresh": 1.0}
+TABLE1: dict[str, Change] = {
+    "I intensity": {"weights": PIXELS},
+    "II with edges": {"weights": SOURCES},
+    "III with refresh": {"weights": REFRESHED},
+    "III refresh as printed": {"weights": REFRESHED, "refresh": "paper"},
+    "II with edges and perception": {"weights": {**SOURCES, "perception": 0.1}},  # needs VGG weights
 }
-
-
-@dataclass(frozen=True)
-class Variation:
-    """One row of an ablation: what is minimised, and where the student starts."""
-
-    objective: Objective
-    from_teacher: bool = True
-    hidden: int = 4
-
-
-SOURCES = replace(STUDENT, distillation=0.0)
-TABLE1 = {
-    "I intensity": Variation(Objective(1.0)),
-    "II with edges": Variation(SOURCES),
-    "III with refresh": Variation(replace(SOURCES, refresh="released")),
-    "III refresh as printed": Variation(replace(SOURCES, refresh="paper")),
-    "II with edges and perception": Variation(replace(SOURCES, perception=0.1)),  # needs VGG weights
-}
-TABLE2 = {
-    "I without": Variation(SOURCES, from_teacher=False),
-    "II direct": Variation(replace(STUDENT, direct=True), from_teacher=False),
-    "III digestible": Variation(STUDENT, from_teacher=False),
-    "I without, teacher's last layer": Variation(SOURCES),
-    "III digestible, teacher's last layer": Variation(STUDENT),
+TABLE2: dict[str, Change] = {
+    "I without": {"weights": SOURCES, "start": "random"},
+    "II direct": {"direct": True, "start": "random"},
+    "III digestible": {"start": "random"},
+    "I without, teacher's last layer": {"weights": SOURCES},
+    "III digestible, teacher's last layer": {},
 }
 # The paper does not describe its two larger students. 897 numbers are 7.01 KB at the 8 bytes it counts; for
 # 1021 KB the nearest network at hand is our teacher itself, 140,025 numbers or 1094 KB (row teacher-half of
 # table5).
-TABLE3 = {
-    "student of 113": Variation(STUDENT, from_teacher=False),
-    "student of 897": Variation(STUDENT, from_teacher=False, hidden=32),
+TABLE3: dict[str, Change] = {
+    "student of 113": {"start": "random"},
+    "student of 897": {"start": "random", "settings": {"hidden": 32}},
 }
 
 
@@ -80,27 +68,15 @@ def table3(row: str | None, profile: str, data: str, seed: int, run: Path) -> It
 
 
 def _ablation(
-    target: str, variations: dict[str, Variation], row: str | None, profile: str, data: str, seed: int
+    target: str, rows: Mapping[str, Change], row: str | None, profile: str, data: str, seed: int
 ) -> Iterator[Record]:
-    require(row, tuple(variations), profile, RECIPE, data)
-    recipe = RECIPE[profile]
+    require(row, tuple(rows), profile, data)
     teacher = half_teacher()
     pairs = open_pairs("roadscene", 4 if profile == "smoke" else None, split="test")
-    for name in [row] if row else variations:
-        variation = variations[name]
-        student = new_student(seed, variation.hidden, teacher if variation.from_teacher else None)
-        taps = vgg_taps() if variation.objective.perception else None
-        patches = roadscene_patches(recipe["pairs"], recipe["per_pair"], seed, teacher, taps)
-        train(
-            student,
-            patches,
-            variation.objective,
-            times=recipe["times"],
-            batch=25,
-            rate=1e-2,
-            seed=seed,
-            taps=taps,
-        )
+    for name in [row] if row else rows:
+        recipe = replace(ABLATION[profile], **rows[name])  # type: ignore[arg-type]
+        images = open_pairs("roadscene", recipe.pairs, split="train")
+        student = train_student(images, recipe, seed=seed, teacher=teacher)
         for metric, value, unit, convention in _judged(student, pairs):
             yield measured(
                 target,
@@ -124,7 +100,7 @@ def _judged(student: Student, pairs: Pairs) -> Iterator[tuple[str, float, str, s
     On the middle 128x128 pixels: whole images would take longer than the trainings.
     """
     views = [(to_uint8(_middle(pair.ir)), to_uint8(_middle(pair.vi))) for pair in pairs]
-    outputs = [student.raw(ir / 255, vi / 255) for ir, vi in views]
+    outputs = [student(ir / 255, vi / 255) for ir, vi in views]
     ir, vi = ([view[side] for view in views] for side in (0, 1))
     fused = [to_uint8(output, save="stretch") for output in outputs]
     for metric, value in evaluate(ir, vi, fused, "mmdrfuse", ["SD", "VIF", "Qabf", "SSIM"]).mean().items():
@@ -152,19 +128,17 @@ def figure5(row: str | None, profile: str, data: str, seed: int, run: Path) -> I
 
     Writes `<run>/figure5.png`: visible, infrared, then stages I to III, at night above and in fog below.
     """
-    if data not in ("auto", "scenes") or row not in (None, *STAGES) or profile not in RECIPE:
+    if data not in ("auto", "scenes") or row not in (None, *STAGES) or profile not in ABLATION:
         raise UserError(f"mmdrfuse/figure5 is drawn from scenes and has the rows {', '.join(STAGES)}")
     few = profile == "smoke"
-    ir, vi = crops(open_pairs("scenes", 4 if few else 48, seed=seed, split="train"), 6, size=64, seed=seed)
-    patches = cached(ir, vi)
+    basis = replace(ABLATION[profile], pairs=4 if few else 48, crops=6, passes=2 if few else 40)
+    scenes = list(open_pairs("scenes", basis.pairs, seed=seed, split="train"))
     unseen = open_pairs("scenes", 4 if few else 16, seed=0, split="val")
     views = [open_pairs("scenes", 1, seed=seed, condition=c, size=(120, 160))[0] for c in ("night", "fog")]
     columns: list[list[Tensor]] = [[view.vi for view in views], [view.ir for view in views]]
     for name in [row] if row else STAGES:
-        student = new_student(seed, teacher=half_teacher())
-        train(
-            student, patches, STAGES[name].objective, times=2 if few else 40, batch=25, rate=1e-2, seed=seed
-        )
+        recipe = replace(basis, **STAGES[name])  # type: ignore[arg-type]
+        student = train_student(scenes, recipe, seed=seed, teacher=half_teacher())
         for metric, value in _losses(student, unseen).items():
             yield measured(
                 "mmdrfuse/figure5",
@@ -179,7 +153,7 @@ def figure5(row: str | None, profile: str, data: str, seed: int, run: Path) -> I
                 note="trained by this run",
             )
         with torch.no_grad():
-            columns.append([student(view.ir, view.vi) for view in views])
+            columns.append([student(view.ir, view.vi).clamp(0, 1) for view in views])
     write_image(torch.cat([torch.cat(column, dim=2) for column in columns], dim=3), run / "figure5.png")
 
 
@@ -188,7 +162,7 @@ def _losses(student: Student, pairs: Pairs) -> dict[str, float]:
     """The unweighted terms of Eq. 2 and 3 and the scores of Eq. 6 and 7, means over the pairs."""
     rows = []
     for pair in pairs:
-        images = student(pair.ir, pair.vi), pair.ir, pair.vi
+        images = student(pair.ir, pair.vi).clamp(0, 1), pair.ir, pair.vi
         rows.append(
             [
                 intensity_loss(*images),

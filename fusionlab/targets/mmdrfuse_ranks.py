@@ -8,9 +8,9 @@ from fusionlab.bench.records import Record, measured, this_command
 from fusionlab.data import open_pairs, to_uint8
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
-from fusionlab.methods import Fuser, fuse, load
+from fusionlab.fuser import Fuser, fuse, load
 from fusionlab.metrics import evaluate
-from fusionlab.targets.mmdrfuse_training import STUDENT_RECIPE, train_distilled
+from fusionlab.targets.mmdrfuse_training import OURS, train_distilled
 
 METRICS = ("SSIM", "VIF", "Qabf", "SD")  # higher is better in all four
 # The two differ in SSIM alone: range 2 for values of 0..255, and range 255.
@@ -31,10 +31,9 @@ def ranks(row: str | None, profile: str, data: str, seed: int, run: Path) -> Ite
     maximum, Laplacian pyramid and the released student, in the paper's convention and with SSIM of range
     255, saved by stretching and by clipping. Rows are `<fuser>/<save>`. Nothing is selected by these pairs.
     """
-    if data not in ("auto", "roadscene") or row is not None or profile not in STUDENT_RECIPE:
+    if data not in ("auto", "roadscene") or row is not None or profile not in OURS:
         raise UserError(
-            "mmdrfuse/ranks compares all its rows at once, on roadscene, at the profiles "
-            + ", ".join(STUDENT_RECIPE)
+            "mmdrfuse/ranks compares all its rows at once, on roadscene, at the profiles " + ", ".join(OURS)
         )
     ours = train_distilled(profile, seed, run)
     for save in SAVES:

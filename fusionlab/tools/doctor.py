@@ -152,7 +152,8 @@ def _weights(findings: Findings) -> None:
     )
     if not findings.usable:
         return
-    from fusionlab.methods import NETWORKS, describe, load
+    from fusionlab.fuser import describe, load
+    from fusionlab.methods import METHODS
     from fusionlab.nets.features import BACKBONES, read_backbone
 
     for name in BACKBONES:
@@ -163,8 +164,8 @@ def _weights(findings: Findings) -> None:
             findings.add("weights", f"{name}: not usable")
             findings.remedies.append(str(error))
 
-    for name, recipe in NETWORKS.items():
-        for source in [s for s in ("ours", "official") if getattr(recipe, s)]:
+    for name, method in METHODS.items():
+        for source in method.weights:
             try:
                 findings.add("weights", describe(load(name, source)))
             except UserError as error:

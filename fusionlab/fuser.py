@@ -1,0 +1,235 @@
+"""From a method's name to fused images: `load`, `Fuser`, `fuse`, and the reading of weight files."""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+
+from fusionlab import paths
+from fusionlab.data.pair import to_uint8
+from fusionlab.data.sources import choose, locate
+from fusionlab.errors import UserError
+from fusionlab.methods import METHODS, Found, Method, Released, Shipped, WeightFile
+from fusionlab.nets.features import BACKBONES, vgg
+
+
+@dataclass(frozen=True)
+class Fuser:
+    """A method ready to use: (ir, vi) in, fused image out, and where its numbers came from.
+
+    `sha256` is the hash of the weight file, of several the hash of their hashes joined by spaces, "none" for
+    a method without weights; official weights go by the hash of our safetensors reading, whichever file they
+    came from, so that records agree. `network` is the module or function itself, for looking inside. One
+    that is `stochastic` draws its noise from a generator seeded with `seed` anew for each call.
+    """
+
+    name: str
+    weights: str
+    sha256: str
+    network: Callable[..., Tensor]
+    stochastic: bool = False
+    seed: int = 0
+
+    def __call__(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """Fuses two (B, 1, H, W) float32 images in [0, 1], 16x16 or larger, into one clipped to [0, 1].
+
+        Raises UserError for other shapes, types or ranges, and for images on another device than the weights.
+        """
+        return self.unclipped(ir, vi).clamp(0, 1)
+
+    @torch.no_grad()
+    def unclipped(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """The same before clipping, which is what some released scripts stretch."""
+        self._require_images(ir, vi)
+        if not self.stochastic:
+            return self.network(ir, vi)
+        # On the CPU, so that a seed means the same noise on every device.
+        return self.network(ir, vi, generator=torch.Generator().manual_seed(self.seed))
+
+    def _require_images(self, ir: Tensor, vi: Tensor) -> None:
+        for role, image in (("infrared", ir), ("visible", vi)):
+            if image.ndim != 4 or image.shape[1] != 1 or min(image.shape[-2:]) < 16:
+                raise UserError(
+                    f"the {role} image has shape {tuple(image.shape)}; needed is (B, 1, H, W) from 16x16 up"
+                )
+            if image.dtype != torch.float32 or not 0 <= image.min() <= image.max() <= 1:
+                raise UserError(f"the {role} image is not float32 in [0, 1]; divide 8-bit values by 255")
+        if ir.shape != vi.shape:
+            raise UserError(
+                f"infrared {tuple(ir.shape)} and visible {tuple(vi.shape)} differ in shape; "
+                "register them first"
+            )
+        if ir.device != vi.device:
+            raise UserError(
+                f"the infrared image is on {ir.device}, the visible one on {vi.device}; move one with .to()"
+            )
+        weight = next(self.network.parameters(), None) if isinstance(self.network, nn.Module) else None
+        if weight is not None and weight.device != ir.device:
+            raise UserError(
+                f"the images are on {ir.device} and {self.name} on {weight.device}; move them with "
+                f".to('{weight.device}'), or load it with device='{ir.device}'"
+            )
+
+
+def load(name: str, weights: str | Path = "ours", device: str | torch.device = "cpu", seed: int = 0) -> Fuser:
+    """A fuser by its name: average, maximum, laplacian, comofusion, mmdrfuse and more (METHODS).
+
+    `weights` is "ours" (shipped), "official" (looked for in FUSIONLAB_WEIGHTS and the cache, its hash
+    verified) or a file of the whole network, of safetensors or of a plain PyTorch state dict. `seed` is that
+    of the noise which some methods draw. Raises UserError for an unknown name and for weights that are absent
+    or do not fit.
+    """
+    if name not in METHODS:
+        raise UserError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
+    method = METHODS[name]
+    make = _network(method.network)
+    if not method.weights:
+        if weights != "ours":
+            raise UserError(f"{name} has no weights, so weights={str(weights)!r} means nothing; leave it out")
+        return Fuser(name, "no weights", "none", make, method.stochastic, seed)
+    contents = _contents(name, method, weights)
+    settings = dict(method.settings)
+    state: dict[str, Tensor] = {}
+    for content in contents:
+        settings |= content.settings
+        prefix = f"{content.part}." if content.part else ""
+        state |= {prefix + key: value.float() for key, value in content.state.items()}
+    try:
+        network = make(**settings)
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError) as fault:
+        files = " and ".join(content.file for content in contents)
+        raise UserError(f"{files} does not fit {name}: {fault}") from fault
+    hashes = [content.sha256 for content in contents]
+    sha256 = hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+    label = str(weights) if weights in ("ours", "official") else Path(weights).name
+    return Fuser(name, label, sha256, network.to(device).eval(), method.stochastic, seed)
+
+
+def describe(fuser: Fuser) -> str:
+    """What was loaded, in one line: method, weights and their hash."""
+    if fuser.sha256 == "none":
+        return f"{fuser.name} (no weights)"
+    return f"{fuser.name}, weights {fuser.weights}, sha256 {fuser.sha256[:12]}"
+
+
+def fuse(fuser: Fuser, ir: Tensor, vi: Tensor, save: str = "clip") -> Tensor:
+    """The fused image as it would be written, uint8 (B, 1, H, W).
+
+    `save="clip"` cuts at 0 and 1; `save="stretch"` maps each image's own minimum and maximum to 0 and 255, as
+    MMDRFuse's released script does with its unclipped output.
+    """
+    return to_uint8(fuser.unclipped(ir, vi), save=save)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a weight file holds and which part of the network it fills."""
+
+    file: str
+    part: str
+    sha256: str
+    state: dict[str, Tensor]
+    settings: dict[str, object]
+
+
+def _network(where: str) -> Callable[..., Any]:
+    """ "mmdrfuse.Student" is that class of `fusionlab.methods.mmdrfuse`."""
+    module, _, attribute = where.partition(".")
+    return getattr(import_module(f"fusionlab.methods.{module}"), attribute)
+
+
+def _contents(name: str, method: Method, weights: str | Path) -> list[_Content]:
+    """What fills a network; a file of one's own stands for all but what is found."""
+    if weights in ("ours", "official"):
+        if weights not in method.weights:
+            raise UserError(
+                f"there are no weights of ours for {name} yet; ask for weights='official'"
+                if weights == "ours"
+                else f"nobody else released {name}, or not where it could be had (data/README.md); leave "
+                "weights out, or give a file"
+            )
+        return [_read(name, file) for file in method.weights[str(weights)]]
+    if not Path(weights).is_file():
+        raise UserError(f"there is no weight file {weights}; give 'ours', 'official' or an existing file")
+    found = dict.fromkeys(f for files in method.weights.values() for f in files if isinstance(f, Found))
+    return [_read_file(Path(weights)), *(_read(name, file) for file in found)]
+
+
+def _read(name: str, file: WeightFile) -> _Content:
+    match file:
+        case Shipped():
+            return _read_file(paths.asset(f"weights/{file.name}.safetensors"), file.part)
+        case Released():
+            return _read_released(name, file)
+        case Found():
+            backbone = BACKBONES[file.name]
+            if paths.find_weights(backbone.file) is None:
+                raise UserError(
+                    f"{name} needs {backbone.file} ({backbone.origin}), which is not ours to ship: put it "
+                    "into a folder that FUSIONLAB_WEIGHTS names"
+                )
+            return _Content(backbone.file, file.part, backbone.sha256, vgg(file.name).state_dict(), {})
+
+
+def _read_released(name: str, wanted: Released) -> _Content:
+    """Our safetensors reading or the released file itself, whichever is found, by the hash of the reading."""
+    forms = [file for file in choose(wanted.dataset) if file.pair == wanted.network]
+    path = next((found for file in forms if (found := locate(file))), None)
+    if path is None:
+        raise UserError(
+            f"the official weights of {name} are not here (not ours to ship): run `fusionlab data get "
+            f"{wanted.dataset}`, or put {forms[-1].path} into a folder that FUSIONLAB_WEIGHTS names"
+        )
+    content = _read_file(path, wanted.part)
+    if content.sha256 not in {file.sha256 for file in forms}:
+        raise UserError(
+            f"{path} is not the released file of {name}: its SHA-256 is {content.sha256}; remove it and run "
+            f"`fusionlab data get {wanted.dataset}`"
+        )
+    return _Content(content.file, content.part, forms[0].sha256, content.state, content.settings)
+
+
+def _read_file(file: Path, part: str = "") -> _Content:
+    content = file.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    return _Content(str(file), part, sha256, _state_dict(file, content), _settings(file, content))
+
+
+def _state_dict(file: Path, content: bytes) -> dict[str, Tensor]:
+    """Reads safetensors, or a foreign PyTorch checkpoint without running any of its code."""
+    if file.suffix != ".safetensors":
+        try:
+            weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except Exception as fault:  # pickle, zip and torch each have errors of their own
+            raise UserError(
+                f"{file} is no PyTorch state dict ({type(fault).__name__}); give a safetensors file"
+            ) from fault
+        if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+            raise UserError(f"{file} holds more than a state dict; save network.state_dict() alone")
+        return weights
+    try:
+        return load_safetensors(content)
+    except SafetensorError as fault:
+        raise UserError(f"{file} is not a safetensors file ({fault}); fetch it anew") from fault
+
+
+def _settings(file: Path, content: bytes) -> dict[str, object]:
+    """What a safetensors file says of the network it belongs to: JSON under "settings", {} without."""
+    if file.suffix != ".safetensors":
+        return {}
+    try:
+        length = int.from_bytes(content[:8], "little")
+        settings = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["settings"])
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
