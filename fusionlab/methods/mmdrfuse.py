@@ -68,8 +68,8 @@ RELEASED = Recipe(
     {}, pairs=200, crops=80, passes=10, size=128, rate=1e-4, schedule="constant", decide="batch",
 )  # fmt: skip
 
-# Ours ("laptop"): the brighter source and the stronger edge. VGG weights are not everybody's, so it does without.
-# Half the paper's width, 140,025 parameters, learns in a quarter of an hour of one core.
+# Ours, "laptop", asks for the brighter source and the stronger edge; VGG weights are not everybody's, so it
+# does without. Half the paper's width, 140,025 parameters, learns in a quarter of an hour of one core.
 TEACHER = {
     "paper": replace(PRINTED, weights={"intensity": 1.0, "gradient": 0.1, "perception": 1.0, "refresh": 1.0}),
     "released": replace(
@@ -112,8 +112,8 @@ class Student(nn.Module):
     """The two convolutions of MMDRFuse (Fig. 2, right), 2 -> 4 -> 1 channels: 113 parameters.
 
     Layers as in the released code, which the paper does not give; the infrared image is channel 0, the
-    visible one channel 1. `hidden` is 4 in the paper; with 32 it has 897 parameters, which at the 8 bytes each
-    that Table 3 counts for the teacher are the 7.01 KB of its second student.
+    visible one channel 1. `hidden` is 4 in the paper; with 32 it has 897 parameters, which at the 8 bytes
+    each that Table 3 counts for the teacher are the 7.01 KB of its second student.
     """
 
     def __init__(self, hidden: int = 4) -> None:
