@@ -15,7 +15,7 @@ from fusionlab.losses.pixel import intensity_loss
 from fusionlab.losses.refresh import Refresh, Taps
 from fusionlab.methods.mmdrfuse import Student, Teacher
 from fusionlab.nets.features import vgg
-from fusionlab.training import epochs, fit, one_cycle
+from fusionlab.training import fit, one_cycle, shuffled_batches
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,14 @@ def train(
     patches: Patches,
     objective: Objective,
     *,
-    times: int,
+    passes: int,
     batch: int,
     rate: float,
     seed: int,
     taps: Taps | None = None,
     checkpoint: Path | None = None,
 ) -> list[float]:
-    """Adam for `times` passes over the patches; returns the loss of each step.
+    """Adam for so many passes over the patches; returns the loss of each step.
 
     The rate follows one cycle up to `rate`, where the paper keeps 1e-4 throughout: here are fewer steps.
     Resumable by its checkpoint, the history of the refresh included.
@@ -135,7 +135,7 @@ def train(
     history = None
     if objective.refresh is not None:
         history = Refresh(len(patches), size, objective.refresh, objective.decide).to(patches.ir.device)
-    batches = epochs(len(patches), batch, times, seed)
+    batches = shuffled_batches(len(patches), batch, passes, seed)
     modules: dict[str, torch.nn.Module] = {"network": network}
     if history is not None:
         modules["refresh"] = history

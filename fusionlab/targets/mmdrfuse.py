@@ -8,13 +8,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fusionlab.bench.records import Record, measured, this_command
+from fusionlab.crops import crops
 from fusionlab.data import open_pairs, to_uint8
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
 from fusionlab.methods import Fuser, fuse, load
 from fusionlab.methods.mmdrfuse import Student, pixel_objective
 from fusionlab.metrics import CONVENTIONS, evaluate
-from fusionlab.training import crops, epochs, fit, one_cycle, save_half
+from fusionlab.training import fit, one_cycle, save_half, shuffled_batches
 
 CONVENTION = "mmdrfuse"
 
@@ -153,7 +154,7 @@ def train_student(profile: str, seed: int, run: Path) -> Path:
     network = Student()
     pairs = open_pairs("scenes", recipe["scenes"], seed=seed, split="train")
     ir, vi = crops(pairs, recipe["per_scene"], size=64, seed=seed)
-    batches = epochs(len(ir), batch=25, times=recipe["epochs"], seed=seed)
+    batches = shuffled_batches(len(ir), batch=25, passes=recipe["epochs"], seed=seed)
     fit(
         lambda step, _: pixel_objective(network, ir[batches[step]], vi[batches[step]]),
         {"student": network},

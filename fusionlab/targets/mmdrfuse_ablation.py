@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fusionlab.bench.records import Record, measured, this_command
+from fusionlab.crops import crops
 from fusionlab.data import open_pairs, to_uint8, write_image
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
@@ -23,11 +24,10 @@ from fusionlab.methods.mmdrfuse import Student
 from fusionlab.methods.mmdrfuse_training import Objective, cached, train, vgg_taps
 from fusionlab.metrics import CONVENTIONS, evaluate
 from fusionlab.targets.mmdrfuse_training import STUDENT, half_teacher, new_student, require, roadscene_patches
-from fusionlab.training import crops
 
 RECIPE = {
-    "smoke": {"pairs": 4, "per_pair": 2, "times": 2},
-    "laptop": {"pairs": 150, "per_pair": 2, "times": 16},
+    "smoke": {"pairs": 4, "per_pair": 2, "passes": 2},
+    "laptop": {"pairs": 150, "per_pair": 2, "passes": 16},
 }
 
 
@@ -95,7 +95,7 @@ def _ablation(
             student,
             patches,
             variation.objective,
-            times=recipe["times"],
+            passes=recipe["passes"],
             batch=25,
             rate=1e-2,
             seed=seed,
@@ -163,7 +163,7 @@ def figure5(row: str | None, profile: str, data: str, seed: int, run: Path) -> I
     for name in [row] if row else STAGES:
         student = new_student(seed, teacher=half_teacher())
         train(
-            student, patches, STAGES[name].objective, times=2 if few else 40, batch=25, rate=1e-2, seed=seed
+            student, patches, STAGES[name].objective, passes=2 if few else 40, batch=25, rate=1e-2, seed=seed
         )
         for metric, value in _losses(student, unseen).items():
             yield measured(

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from fusionlab.bench.records import Record, measured, this_command
+from fusionlab.crops import crops
 from fusionlab.data import open_pairs, to_uint8
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
@@ -14,20 +15,20 @@ from fusionlab.methods import Fuser, fuse, load
 from fusionlab.methods.mmdrfuse import Student, Teacher
 from fusionlab.methods.mmdrfuse_training import Objective, Patches, cached, start_from_teacher, train
 from fusionlab.metrics import CONVENTIONS, evaluate
-from fusionlab.training import crops, save_half
+from fusionlab.training import save_half
 
 WIDTH = 16  # half of the paper's: 140,025 parameters learn in a quarter of an hour of one core
 
 # The brighter source and the stronger edge; VGG weights are not everybody's, so the recipes do without.
 TEACHER = Objective(1.0, 10.0, edges="magnitude")
 TEACHER_RECIPE = {
-    "smoke": {"pairs": 4, "per_pair": 2, "times": 2},
-    "laptop": {"pairs": 150, "per_pair": 6, "times": 25},
+    "smoke": {"pairs": 4, "per_pair": 2, "passes": 2},
+    "laptop": {"pairs": 150, "per_pair": 6, "passes": 25},
 }
 STUDENT = Objective(1.0, 100.0, distillation=1.0)
 STUDENT_RECIPE = {
-    "smoke": {"pairs": 4, "per_pair": 2, "times": 2},
-    "laptop": {"pairs": 150, "per_pair": 4, "times": 30},
+    "smoke": {"pairs": 4, "per_pair": 2, "passes": 2},
+    "laptop": {"pairs": 150, "per_pair": 4, "passes": 30},
 }
 
 
@@ -46,7 +47,7 @@ def teacher(row: str | None, profile: str, data: str, seed: int, run: Path) -> I
         network,
         patches,
         TEACHER,
-        times=recipe["times"],
+        passes=recipe["passes"],
         batch=16,
         rate=2e-3,
         seed=seed,
@@ -73,7 +74,7 @@ def train_distilled(profile: str, seed: int, run: Path) -> Fuser:
     half = half_teacher()
     patches = roadscene_patches(recipe["pairs"], recipe["per_pair"], seed, half)
     network = new_student(seed, teacher=half)
-    train(network, patches, STUDENT, times=recipe["times"], batch=25, rate=1e-2, seed=seed)
+    train(network, patches, STUDENT, passes=recipe["passes"], batch=25, rate=1e-2, seed=seed)
     file = run / "mmdrfuse_distilled.safetensors"
     save_half(network, file)
     return load("mmdrfuse-distilled", file)
