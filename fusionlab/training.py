@@ -15,163 +15,235 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm import tqdm
 
-from fusionlab.data.pair import Pair
-from fusionlab.diffusion.consistency import follow
 from fusionlab.errors import UserError
 
 # What a schedule gives for each step: settings of the optimiser, such as {"lr": 1e-3}.
 Schedule = Callable[[int], Mapping[str, object]]
 
 
-@dataclass(frozen=True)
-class Average:
-    """A running average of a network (EMA): after step k it is r average + (1 - r) network with r = rate(k).
+@torch.no_grad()
+def ema_update(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Moves an average towards a network, decay average + (1 - decay) network, in place; copies buffers."""
+    for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
+        slow.lerp_(fast, 1 - decay)
+    for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(buffer)
 
-    Buffers are copied. Rate 0 makes the average the network itself.
+
+@dataclass(frozen=True)
+class EMA:
+    """An exponential moving average of a network, for `fit`: updated after step k with decay(k).
+
+    Decay 0 makes the average the network itself.
     """
 
     average: nn.Module
     network: nn.Module
-    rate: Callable[[int], float]
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        follow(self.average, self.network, self.rate(step))
-        for kept, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
-            kept.copy_(buffer)
+    decay: Callable[[int], float]
 
 
 def fit(
-    loss: Callable[[int, torch.Generator], Tensor],
+    step: Callable[[int, torch.Generator], Tensor],
     modules: Mapping[str, nn.Module],
-    optimiser: torch.optim.Optimizer,
+    optimisers: Optimizer | Sequence[Optimizer],
     *,
     steps: int,
     seed: int,
     schedule: Schedule | None = None,
-    ema: Average | None = None,
+    ema: EMA | None = None,
     clip: float | None = None,
     checkpoint: Path | None = None,
     settings: Mapping[str, object] | None = None,
     every: float = 60.0,
     title: str = "training",
 ) -> list[float]:
-    """Minimises `loss(step, generator)` in `steps` steps of the optimiser; returns the loss of each step.
+    """Minimises what `step(k, generator)` returns, a scalar, for k = 0 ... steps - 1; returns all of them.
 
-    `loss` draws its batch, and whatever else is random, from the generator (on the CPU, seeded with `seed`)
-    and gives a scalar. `modules` are all that changes: what is trained, and its running average `ema`.
-    `clip` bounds the norm of all gradients together.
+    `step` draws its batch, and whatever else is random, from the generator (on the CPU, seeded with `seed`).
+    What draws from torch's global generators, as dropout does, repeats too: they are seeded within, and put
+    back at the end. `modules` are all that changes: what is trained, and its running average `ema`.
+
+    The first optimiser (or the only one) minimises: gradients of the scalar alone, their norm bounded by
+    `clip`, its settings from `schedule`. Further ones, such as that of the upper level of a bilevel search,
+    are moved by `step` itself and only kept.
 
     With a `checkpoint` file, the state is written every so many seconds, at the end and at Ctrl-C; a later
     call with the same arguments goes on from there to the same weights, bit for bit, as one that never
     stopped. `settings` says what makes this run (data, sizes, rates): a checkpoint of other settings, seed or
-    steps is refused with UserError, as is one that does not fit the modules. A loss that is not finite raises
-    UserError too.
+    steps is refused with UserError, as is one that does not fit the modules and optimisers. A loss that is
+    not finite raises UserError too.
     """
-    generator = torch.Generator().manual_seed(seed)
-    trained = [weight for group in optimiser.param_groups for weight in group["params"]]
+    optimisers = [optimisers] if isinstance(optimisers, Optimizer) else list(optimisers)
+    first = optimisers[0]
+    trained = [weight for group in first.param_groups for weight in group["params"]]
+    state = _State(modules, optimisers, torch.Generator().manual_seed(seed))
     run = json.dumps({**(settings or {}), "seed": seed, "steps": steps}, sort_keys=True, default=str)
-    curve: list[float] = []
-    if checkpoint is not None and checkpoint.exists():
-        curve = _restore(checkpoint, run, modules, optimiser, generator)
-    saved = time.monotonic()
     with (
+        seeded(seed ^ 0x9E3779B9, state.devices),  # other numbers than the generator's
         _held_interrupt() as pressed,
-        tqdm(total=steps, initial=len(curve), desc=title, unit="step", leave=False) as bar,
+        tqdm(total=steps, desc=title, unit="step", leave=False) as bar,
     ):
-        for step in range(len(curve), steps):
-            for group in optimiser.param_groups if schedule else ():
-                group.update(schedule(step))  # type: ignore[misc]  # mypy forgets the condition
-            optimiser.zero_grad()
-            value = loss(step, generator)
-            if not math.isfinite(value.item()):
+        curve = _restore(checkpoint, run, state) if checkpoint is not None and checkpoint.exists() else []
+        bar.update(len(curve))
+        saved = time.monotonic()
+        for k in range(len(curve), steps):
+            for group in first.param_groups if schedule else ():
+                group.update(schedule(k))  # type: ignore[misc]  # mypy forgets the condition
+            loss = step(k, state.generator)
+            if not math.isfinite(loss.item()):
                 raise UserError(
-                    f"{title}: the loss is {value.item()} at step {step}; lower the learning rate, clip the "
+                    f"{title}: the loss is {loss.item()} at step {k}; lower the learning rate, clip the "
                     "gradients, or choose a loss that is bounded"
                 )
-            value.backward()
+            first.zero_grad()  # here, since a step that moves an upper level may leave gradients behind
+            loss.backward()
             if clip is not None:
                 nn.utils.clip_grad_norm_(trained, clip)
-            optimiser.step()
+            first.step()
             if ema:
-                ema.update(step)
-            curve.append(value.item())
+                ema_update(ema.average, ema.network, ema.decay(k))
+            curve.append(loss.item())
             bar.update()
             bar.set_postfix(loss=f"{curve[-1]:.4g}", refresh=False)
             last = bool(pressed) or len(curve) == steps
             if checkpoint is not None and (last or time.monotonic() - saved >= every):
-                _store(checkpoint, run, modules, optimiser, generator, curve)
+                _store(checkpoint, run, state, curve)
                 saved = time.monotonic()
             if pressed:
                 raise KeyboardInterrupt
     return curve
 
 
-def _store(
-    file: Path,
-    run: str,
-    modules: Mapping[str, nn.Module],
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
-    curve: Sequence[float],
-) -> None:
+@contextmanager
+def seeded(seed: int, devices: Sequence[torch.device] = ()) -> Iterator[None]:
+    """Within, torch's global generators, of the CPU and these CUDA devices, start from `seed`.
+
+    At the end, also at one by an exception, they are what they were before.
+    """
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)
+        for device in devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+@dataclass(frozen=True)
+class _State:
+    """All that changes in a run, but for its losses."""
+
+    modules: Mapping[str, nn.Module]
+    optimisers: Sequence[Optimizer]
+    generator: torch.Generator
+
+    @property
+    def devices(self) -> list[torch.device]:
+        """The CUDA devices of all weights that are trained."""
+        if not torch.cuda.is_initialized():  # then no weight can be there
+            return []
+        groups = [group for optimiser in self.optimisers for group in optimiser.param_groups]
+        found = {weight.device for group in groups for weight in group["params"] if weight.is_cuda}
+        return sorted(found, key=str)
+
+    def weights(self) -> dict[str, Tensor]:
+        return {
+            f"weights/{name}/{key}": value
+            for name, module in self.modules.items()
+            for key, value in module.state_dict().items()
+        }
+
+    def moments(self) -> dict[str, Tensor]:
+        """What each optimiser remembers of each weight, such as Adam's moments."""
+        return {
+            f"optimiser/{number}/{index}/{name}": torch.as_tensor(value)
+            for number, optimiser in enumerate(self.optimisers)
+            for index, remembered in optimiser.state_dict()["state"].items()
+            for name, value in remembered.items()
+            if value is not None
+        }
+
+    def groups(self) -> list[list[dict[str, object]]]:
+        """The settings of each group of weights of each optimiser, such as its rate."""
+        return [
+            [{key: value for key, value in group.items() if key != "params"} for group in one.param_groups]
+            for one in self.optimisers
+        ]
+
+    def randomness(self) -> dict[str, Tensor]:
+        return {
+            "random/generator": self.generator.get_state(),
+            "random/cpu": torch.get_rng_state(),
+            **{f"random/{device}": torch.cuda.get_rng_state(device) for device in self.devices},
+        }
+
+
+def _store(file: Path, run: str, state: _State, curve: Sequence[float]) -> None:
     """Everything of a run in one safetensors file, which is whole whenever it has its name."""
     tensors = {
-        "generator": generator.get_state(),
         "curve": torch.tensor(curve, dtype=torch.float64),
-        **_weights(modules),
-        **{
-            f"optimiser/{index}/{name}": torch.as_tensor(value)
-            for index, state in optimiser.state_dict()["state"].items()
-            for name, value in state.items()
-            if value is not None
-        },
+        **state.weights(),
+        **state.moments(),
+        **state.randomness(),
     }
-    write_safetensors(tensors, file, {"run": run})
+    write_safetensors(tensors, file, {"run": run, "groups": json.dumps(state.groups())})
 
 
-def _restore(
-    file: Path,
-    run: str,
-    modules: Mapping[str, nn.Module],
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
-) -> list[float]:
+def _restore(file: Path, run: str, state: _State) -> list[float]:
     """Puts everything back; returns the curve so far."""
     try:
         with safe_open(file, framework="pt") as content:
-            theirs = (content.metadata() or {}).get("run", "{}")
+            metadata = content.metadata() or {}
             tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118  # not a mapping
     except (SafetensorError, OSError) as fault:
         raise UserError(f"{file} cannot be read ({fault}); remove it to begin anew") from fault
-    if theirs != run:
+    if (theirs := metadata.get("run", "{}")) != run:
         raise UserError(
             f"{file} is of another run: {_difference(theirs, run)}; remove it, or name another checkpoint"
         )
-    missing = _weights(modules).keys() - tensors.keys()
-    if missing:
-        raise UserError(f"{file} lacks {min(missing)}; remove it to begin anew")
-    for name, module in modules.items():
-        start = f"weights/{name}/"
-        module.load_state_dict({k[len(start) :]: v for k, v in tensors.items() if k.startswith(start)})
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimiser/"):
-            _, index, name = key.split("/")
-            state.setdefault(int(index), {})[name] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    generator.set_state(tensors["generator"])
+    missing = {"curve", *state.weights(), *state.randomness()} - tensors.keys()
+    if missing or "groups" not in metadata:
+        raise UserError(
+            f"{file} lacks {min(missing, default='the settings of the optimisers')}, so it is of another "
+            "version or machine; remove it to begin anew"
+        )
+    try:
+        for name, module in state.modules.items():
+            module.load_state_dict(_under(f"weights/{name}/", tensors))
+        groups = json.loads(metadata["groups"])
+        for number, (optimiser, settings) in enumerate(zip(state.optimisers, groups, strict=True)):
+            _restore_optimiser(optimiser, settings, _under(f"optimiser/{number}/", tensors))
+    except (RuntimeError, ValueError) as fault:
+        raise UserError(f"{file} does not fit ({fault}); remove it to begin anew") from fault
+    state.generator.set_state(tensors["random/generator"])
+    torch.set_rng_state(tensors["random/cpu"])
+    for device in state.devices:
+        torch.cuda.set_rng_state(tensors[f"random/{device}"], device)
     return [float(value) for value in tensors["curve"]]
 
 
-def _weights(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    return {
-        f"weights/{name}/{key}": value
-        for name, module in modules.items()
-        for key, value in module.state_dict().items()
-    }
+def _restore_optimiser(
+    optimiser: Optimizer, groups: Sequence[Mapping[str, object]], moments: Mapping[str, Tensor]
+) -> None:
+    remembered: dict[int, dict[str, Tensor]] = {}
+    for key, value in moments.items():
+        index, name = key.split("/")
+        remembered.setdefault(int(index), {})[name] = value
+    numbered = optimiser.state_dict()["param_groups"]
+    settings = [
+        # JSON has no tuples, such as Adam's betas.
+        {key: tuple(value) if isinstance(value, list) else value for key, value in group.items()}
+        for group in groups
+    ]
+    together = [{**own, **theirs} for own, theirs in zip(numbered, settings, strict=True)]
+    optimiser.load_state_dict({"state": remembered, "param_groups": together})
+
+
+def _under(start: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, without that beginning."""
+    return {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
 
 
 def _difference(theirs: str, ours: str) -> str:
@@ -246,38 +318,11 @@ def _cosine(start: float, end: float, part: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * part))
 
 
-def epochs(count: int, batch: int, times: int, seed: int) -> list[Tensor]:
-    """For each step the samples of its batch: `times` passes over `count` samples, each in a new order.
+def shuffled_batches(count: int, batch: int, passes: int, seed: int) -> list[Tensor]:
+    """For each step the samples of its batch: some passes over `count` samples, each in a new order.
 
     The last batch of a pass holds what is left. Drawn beforehand, so that a resumed run meets the same ones.
     """
     generator = torch.Generator().manual_seed(seed)
-    orders = (torch.randperm(count, generator=generator) for _ in range(times))
+    orders = (torch.randperm(count, generator=generator) for _ in range(passes))
     return [chosen for order in orders for chosen in order.split(batch)]
-
-
-def crops(pairs: Sequence[Pair], per_pair: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Random square crops, the same place in both images: two tensors (N, 1, size, size) in [0, 1]."""
-    generator = torch.Generator().manual_seed(seed)
-    cut = [cut_out(pair.ir, pair.vi, size, generator) for pair in pairs for _ in range(per_pair)]
-    return torch.cat([ir for ir, _ in cut]), torch.cat([vi for _, vi in cut])
-
-
-def draw_crops(
-    images: Sequence[tuple[Tensor, Tensor]], batch: int, size: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """A batch of random crops of random pairs (ir, vi), each (1, 1, H, W): two tensors (B, 1, size, size)."""
-    chosen = torch.randint(len(images), (batch,), generator=generator).tolist()
-    cut = [cut_out(images[index][0], images[index][1], size, generator) for index in chosen]
-    return torch.cat([ir for ir, _ in cut]), torch.cat([vi for _, vi in cut])
-
-
-def cut_out(ir: Tensor, vi: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """One random square of two images (..., H, W); raises UserError where they are smaller than that."""
-    height, width = ir.shape[-2:]
-    if min(height, width) < size:
-        raise UserError(f"no crop of {size} pixels fits into {height}x{width}; ask for smaller crops")
-    top = int(torch.randint(height - size + 1, (), generator=generator))
-    left = int(torch.randint(width - size + 1, (), generator=generator))
-    window = (..., slice(top, top + size), slice(left, left + size))
-    return ir[window], vi[window]

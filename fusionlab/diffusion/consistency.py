@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusionlab.diffusion.edm import EPSILON, Denoiser, noised
 
@@ -40,7 +40,7 @@ def stack_three(x: Tensor) -> Tensor:
     return (x[:, [0, 1, 1]] + 1) / 2
 
 
-def uniform(t: Tensor, u: Tensor) -> Tensor:
+def unweighted(t: Tensor, u: Tensor) -> Tensor:
     """lambda(t) = 1, as in the released code."""
     return torch.ones_like(t)
 
@@ -57,7 +57,7 @@ def consistency_loss(
     levels: Tensor,
     generator: torch.Generator,
     distance: Distance = squared,
-    weight: Weight = uniform,
+    weight: Weight = unweighted,
 ) -> Tensor:
     """E[lambda(t_i) d(f(x_{i+1}, t_{i+1}), f-(x_i, t_i))] over clean x (B, ...) (Eq. 5): a scalar.
 
@@ -85,13 +85,6 @@ def levels_at(step: int, steps: int, first: int = 2, last: int = 200) -> int:
 def decay_at(n: int, first: int = 2, start: float = 0.95) -> float:
     """mu for N = n, start^(first / (n - 1)), as the released code ties the two: the finer, the slower."""
     return float(start ** (first / (n - 1)))
-
-
-@torch.no_grad()
-def follow(target: nn.Module, student: nn.Module, decay: float) -> None:
-    """Moves the target's weights towards the student's, theta- = mu theta- + (1 - mu) theta, in place."""
-    for slow, fast in zip(target.parameters(), student.parameters(), strict=True):
-        slow.lerp_(fast, 1 - decay)
 
 
 @torch.no_grad()

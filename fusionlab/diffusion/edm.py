@@ -18,11 +18,11 @@ SIGMA_DATA = 0.5  # of data spread over [-1, 1]; EDM's value, and the released c
 Denoiser = Callable[[Tensor, Tensor | float], Tensor]
 
 
-def times(n: int = 40, epsilon: float = EPSILON, t_max: float = T, rho: float = RHO) -> Tensor:
+def noise_levels(n: int = 40, epsilon: float = EPSILON, t_max: float = T, rho: float = RHO) -> Tensor:
     """The n noise levels of Eq. 2, rising from epsilon to t_max: (n,), float64.
 
     t_i = (epsilon^(1/rho) + (i - 1)/(n - 1) (t_max^(1/rho) - epsilon^(1/rho)))^rho; n >= 2. EDM's sampler
-    runs down the same levels and one step further: `torch.cat([times(18).flip(0), torch.zeros(1)])`.
+    runs down the same levels and one step further: `torch.cat([noise_levels(18).flip(0), torch.zeros(1)])`.
     """
     low, high = epsilon ** (1 / rho), t_max ** (1 / rho)
     levels = torch.linspace(low, high, n, dtype=torch.float64) ** rho
@@ -37,47 +37,47 @@ def noised(x: Tensor, t: Tensor | float, z: Tensor) -> Tensor:
     The paper prints dx = sqrt(2t) dw (Eq. 1) and calls it the probability-flow ODE. It is the stochastic
     equation whose marginals these are; the ODE with the same marginals is what `euler` and `heun` solve.
     """
-    return x + spread(t, x) * z
+    return x + append_dims(t, x) * z
 
 
-def spread(t: Tensor | float, x: Tensor) -> Tensor:
-    """A level, or one for each sample (B,), with the dtype and as many axes as x (B, ...)."""
+def append_dims(t: Tensor | float, x: Tensor) -> Tensor:
+    """A level, or one per sample (B,), with as many axes as x (B, ...), its dtype and device."""
     return torch.as_tensor(t, dtype=x.dtype, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
 
 
 class Coefficients(NamedTuple):
-    """D(x, t) = skip x + out F(in_ x, noise) (Eq. 3): what wraps a network F into a denoiser D."""
+    """D(x, t) = c_skip x + c_out F(c_in x, c_noise) (Eq. 3): what wraps a network F into a denoiser D."""
 
-    skip: Tensor
-    out: Tensor
-    in_: Tensor
-    noise: Tensor
+    c_skip: Tensor
+    c_out: Tensor
+    c_in: Tensor
+    c_noise: Tensor
 
 
 def edm_preconditioning(t: Tensor, sigma_data: float = SIGMA_DATA) -> Coefficients:
     """EDM's own coefficients (Karras et al. 2022, Table 1): inputs and targets of F have variance 1."""
     total = t**2 + sigma_data**2
     return Coefficients(
-        skip=sigma_data**2 / total,
-        out=sigma_data * t / total.sqrt(),
-        in_=1 / total.sqrt(),
-        noise=_noise_label(t),
+        c_skip=sigma_data**2 / total,
+        c_out=sigma_data * t / total.sqrt(),
+        c_in=1 / total.sqrt(),
+        c_noise=_noise_label(t),
     )
 
 
 def consistency_preconditioning(
     t: Tensor, sigma_data: float = SIGMA_DATA, epsilon: float = EPSILON
 ) -> Coefficients:
-    """The same, moved so that skip = 1 and out = 0 at t = epsilon, hence D(x, epsilon) = x (Eq. 4).
+    """The same, moved so that c_skip = 1 and c_out = 0 at t = epsilon, hence D(x, epsilon) = x (Eq. 4).
 
-    The paper gives neither in_ nor noise; they are EDM's, as in the released code.
+    The paper gives neither c_in nor c_noise; they are EDM's, as in the released code.
     """
     total = t**2 + sigma_data**2
     return Coefficients(
-        skip=sigma_data**2 / ((t - epsilon) ** 2 + sigma_data**2),
-        out=sigma_data * (t - epsilon) / total.sqrt(),
-        in_=1 / total.sqrt(),
-        noise=_noise_label(t),
+        c_skip=sigma_data**2 / ((t - epsilon) ** 2 + sigma_data**2),
+        c_out=sigma_data * (t - epsilon) / total.sqrt(),
+        c_in=1 / total.sqrt(),
+        c_noise=_noise_label(t),
     )
 
 
@@ -98,12 +98,13 @@ def preconditioned(
     def denoise(x: Tensor, t: Tensor | float) -> Tensor:
         level = torch.as_tensor(t, dtype=x.dtype, device=x.device)
         c = preconditioning(level.expand(len(x)))
-        return spread(c.skip, x) * x + spread(c.out, x) * network(spread(c.in_, x) * x, c.noise)
+        c_skip, c_out, c_in = (append_dims(each, x) for each in (c.c_skip, c.c_out, c.c_in))
+        return c_skip * x + c_out * network(c_in * x, c.c_noise)
 
     return denoise
 
 
-def slope(denoise: Denoiser, x: Tensor, t: Tensor) -> Tensor:
+def to_d(denoise: Denoiser, x: Tensor, t: Tensor) -> Tensor:
     """dx/dt of the probability-flow ODE, (x - D(x, t)) / t (Karras et al. 2022, Eq. 3), for t > 0."""
     return (x - denoise(x, t)) / t
 
@@ -116,7 +117,7 @@ def euler(denoise: Denoiser, x: Tensor, levels: Tensor) -> Tensor:
     """
     path = [x]
     for t, u in pairwise(levels.to(x)):
-        path.append(path[-1] + (u - t) * slope(denoise, path[-1], t))
+        path.append(path[-1] + (u - t) * to_d(denoise, path[-1], t))
     return torch.stack(path)
 
 
@@ -128,9 +129,9 @@ def heun(denoise: Denoiser, x: Tensor, levels: Tensor) -> Tensor:
     """
     path = [x]
     for t, u in pairwise(levels.to(x)):
-        here = slope(denoise, path[-1], t)
+        here = to_d(denoise, path[-1], t)
         ahead = path[-1] + (u - t) * here
         if u > 0:
-            ahead = path[-1] + (u - t) * (here + slope(denoise, ahead, u)) / 2
+            ahead = path[-1] + (u - t) * (here + to_d(denoise, ahead, u)) / 2
         path.append(ahead)
     return torch.stack(path)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fusionlab.diffusion.edm import spread
+from fusionlab.diffusion.edm import append_dims
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Mixture:
         parts = self._log_parts(x, t)
         # softmax would wake all threads for a handful of numbers, and solvers call this often.
         chances = (parts - parts.logsumexp(dim=1, keepdim=True)).exp()
-        level = spread(t, x)[..., None]
+        level = append_dims(t, x)[..., None]
         variances = self.stds[None, :, None] ** 2
         guesses = (variances * x[:, None] + level**2 * self.means) / (variances + level**2)
         return torch.einsum("bk,bkd->bd", chances, guesses)
 
     def score(self, x: Tensor, t: Tensor | float) -> Tensor:
         """The gradient of `log_density` by x, (D(x, t) - x) / t^2, for t > 0."""
-        return (self.denoise(x, t) - x) / spread(t, x) ** 2
+        return (self.denoise(x, t) - x) / append_dims(t, x) ** 2
 
     def flow(self, x: Tensor, start: float, end: float) -> Tensor:
         """Moves points (B, D) along the probability-flow ODE from noise level `start` to `end`, exactly.
@@ -73,7 +73,7 @@ class Mixture:
 
     def _log_parts(self, x: Tensor, t: Tensor | float) -> Tensor:
         """log of weight times density of each component, (B, K)."""
-        variances = self.stds**2 + spread(t, x) ** 2
+        variances = self.stds**2 + append_dims(t, x) ** 2
         distances = (x[:, None] - self.means).square().sum(dim=2)
         volume = x.shape[1] / 2 * (2 * torch.pi * variances).log()
         return self.weights.log() - distances / (2 * variances) - volume

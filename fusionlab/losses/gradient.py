@@ -57,16 +57,17 @@ def sobel(image: Tensor, border: Border = "replicate") -> tuple[Tensor, Tensor]:
     return gx, gy
 
 
-def edges(image: Tensor, border: Border = "replicate") -> Tensor:
+def edge_strength(image: Tensor, border: Border = "replicate") -> Tensor:
     """|gx| + |gy| of the Sobel derivatives, what CoMoFusion's released code takes for the gradient."""
     gx, gy = sobel(image, border)
     return gx.abs() + gy.abs()
 
 
 def strongest_edge_loss(fused: Tensor, ir: Tensor, vi: Tensor, border: Border = "replicate") -> Tensor:
-    """||grad I_f - max(grad I_vis, grad I_ir)||_1 / HW (CoMoFusion, Eq. 9), grad as in `edges`: a scalar.
+    """||grad I_f - max(grad I_vis, grad I_ir)||_1 / HW (CoMoFusion, Eq. 9), grad by `edge_strength`.
 
-    Blind to brightness and to the sign of contrast: 1 - I_f scores as I_f does. Never 0 in general, since a
-    maximum of two magnitudes is not the gradient of any image.
+    All (B, 1, H, W); returns a scalar. Blind to brightness and to the sign of contrast: 1 - I_f scores as I_f
+    does. Never 0 in general, since a maximum of two magnitudes is not the gradient of any image.
     """
-    return (edges(fused, border) - torch.maximum(edges(ir, border), edges(vi, border))).abs().mean()
+    strongest = torch.maximum(edge_strength(ir, border), edge_strength(vi, border))
+    return (edge_strength(fused, border) - strongest).abs().mean()

@@ -4,20 +4,20 @@ from typing import Literal
 
 from torch import Tensor
 
-from fusionlab.losses.gradient import Border, edges, sobel
+from fusionlab.losses.gradient import Border, edge_strength, sobel
 
-Form = Literal["paper", "released"]
+ActivityForm = Literal["paper", "released"]
 Guard = Literal["bounded", "ratio", "epsilon"]
 
 
-def activity(image: Tensor, form: Form = "paper", border: Border = "replicate") -> Tensor:
+def activity(image: Tensor, form: ActivityForm = "paper", border: Border = "replicate") -> Tensor:
     """g_I of each image, (B, 1, H, W) to (B,): how much there is to see, blind to brightness (Eq. 7).
 
     "paper" is the mean of gx^2 + gy^2, the squared Frobenius norm as printed; "released" that of
     (|gx| + |gy|)^2, up to twice as much.
     """
     if form == "released":
-        return edges(image, border).square().mean(dim=(1, 2, 3))
+        return edge_strength(image, border).square().mean(dim=(1, 2, 3))
     gx, gy = sobel(image, border)
     return (gx.square() + gy.square()).mean(dim=(1, 2, 3))
 
@@ -27,7 +27,7 @@ def selection_loss(
     ir: Tensor,
     vi: Tensor,
     guard: Guard = "bounded",
-    form: Form = "paper",
+    form: ActivityForm = "paper",
     border: Border = "replicate",
 ) -> Tensor:
     """L_pvs: how much activity g_r the fused image leaves over, I_r = I_vis + I_ir - I_f (Eq. 6-8): a scalar.

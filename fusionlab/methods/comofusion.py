@@ -1,4 +1,4 @@
-"""CoMoFusion: a consistency model of infrared-visible pairs, and a head that fuses its features.
+"""CoMoFusion (Meng et al. 2024): a consistency model of pairs, and a head that fuses its features.
 
 Stage 1 trains a U-Net to take noise off pairs in one step (Eq. 1-5). Stage 2 freezes it and trains the
 fusion module on maps from inside it (Fig. 3), without any true fused image (Eq. 6-10).
@@ -6,31 +6,119 @@ fusion module on maps from inside it (Fig. 3), without any true fused image (Eq.
 
 import copy
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fusionlab.crops import ImagePairs, draw_crops
 from fusionlab.diffusion.consistency import (
     Distance,
     consistency_loss,
     decay_at,
     levels_at,
     pseudo_huber,
+    stack_three,
 )
-from fusionlab.diffusion.edm import EPSILON, consistency_preconditioning, preconditioned, times
+from fusionlab.diffusion.edm import EPSILON, consistency_preconditioning, noise_levels, preconditioned
+from fusionlab.losses import weighted_sum
 from fusionlab.losses.gradient import Border, strongest_edge_loss
-from fusionlab.losses.selection import Form, Guard, selection_loss
+from fusionlab.losses.selection import ActivityForm, Guard, selection_loss
+from fusionlab.nets.features import Lpips
 from fusionlab.nets.unet import UNet, conv
-from fusionlab.training import Average, cosine, draw_crops, fit, save_half
+from fusionlab.training import EMA, cosine, fit, save_half, seeded
 
 Features = Literal["encoder", "decoder"]
-Variant = Literal["paper", "released"]
-Images = Sequence[tuple[Tensor, Tensor]]
+DistanceName = Literal["pseudo_huber", "lpips"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How long and on what a stage trains: random crops, so many a step, at this learning rate."""
+
+    steps: int
+    batch: int = 15
+    size: int = 160
+    rate: float = 1e-4
+    seed: int = 0
+
+
+class LossForm(NamedTuple):
+    """The choices that paper and code leave or differ in, of L_pvs and L_grad (see `fusion_terms`).
+
+    The defaults are the sound form: as printed and as released, a fusion module that starts from scratch on
+    small crops goes white, because a black border makes brightness pay and the ratio is infinite where
+    training starts. They mend just that.
+    """
+
+    guard: Guard = "bounded"
+    form: ActivityForm = "paper"
+    border: Border = "replicate"
+
+
+SOUND = LossForm()
+PRINTED = LossForm(guard="ratio", form="paper", border="zero")
+AS_RELEASED = LossForm(guard="ratio", form="released", border="zero")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that makes a CoMoFusion but the data, the seed and the device.
+
+    `levels` is N of Eq. 5, None lets it grow; `distance` its d; `pretext` what the U-Net learns, a
+    consistency function or, in Table 4, row IV, to give clean pairs back. `features` and `variant` are those
+    of `CoMoFusion`; `weights` weighs the terms of Eq. 10.
+    """
+
+    width: int
+    first: Stage
+    second: Stage
+    pretext: Literal["consistency", "autoencoder"] = "consistency"
+    levels: int | None = 40
+    distance: DistanceName = "pseudo_huber"
+    features: Features = "encoder"
+    variant: Literal["paper", "released"] = "paper"
+    weights: Mapping[str, float] = field(default_factory=lambda: {"selection": 1.0, "edges": 1.0})
+    loss: LossForm = SOUND
+
+
+# On KAIST's 95,328 pairs, of which epochs are made steps here. The paper leaves open how long stage 1 takes;
+# the released stage 2 sees whole images and takes a tenth of the rate every two of six epochs.
+RECIPES = {
+    "paper": Recipe(
+        64, Stage(120_000, 15), Stage(12_711, 15), levels=40, distance="lpips", variant="paper", loss=PRINTED
+    ),
+    "released": Recipe(
+        64,
+        Stage(120_000, 25),
+        Stage(57_197, 10),
+        levels=None,
+        distance="lpips",
+        variant="released",
+        loss=AS_RELEASED,
+    ),
+}
+
+# Ours by profile, on RoadScene. Pseudo-Huber costs a third of LPIPS.
+MODEL = {
+    "smoke": Recipe(8, Stage(2, 2, 32, 1e-3), Stage(3, 2, 32, 1e-3)),
+    "laptop": Recipe(24, Stage(600, 8, 32, 5e-4), Stage(1000, 4, 64, 1e-3)),
+    "gpu": Recipe(64, Stage(10_000, 15, 160, 1e-4), Stage(3000, 15, 160, 1e-4)),
+    "paper": Recipe(64, Stage(120_000, 25, 160, 1e-4), Stage(12_000, 15, 160, 1e-4)),
+}
+# Of Table 4 each row is trained, so all are short.
+ABLATION = MODEL | {"laptop": Recipe(16, Stage(150, 8, 32, 1e-3), Stage(250, 4, 64, 1e-3))}
+
+# Weights by lambda of Eq. 10. The paper takes 1 because both terms be of one order; L_grad is 5 to 20 times
+# the smaller.
+LAMBDAS = {
+    "lambda 1": {"selection": 1.0, "edges": 1.0},
+    "lambda 10": {"selection": 1.0, "edges": 10.0},
+}
 
 
 class FusionModule(nn.Module):
@@ -102,7 +190,7 @@ class CoMoFusion(nn.Module):
         width: int = 64,
         multipliers: Sequence[int] = (1, 2, 4),
         features: Features = "encoder",
-        variant: Variant = "paper",
+        variant: Literal["paper", "released"] = "paper",
     ) -> None:
         super().__init__()
         self.settings = {
@@ -121,10 +209,10 @@ class CoMoFusion(nn.Module):
         """
         level = EPSILON if self.variant == "paper" else 0.0
         c = consistency_preconditioning(torch.tensor(level, device=ir.device))
-        encoded = self.unet.encode(c.in_ * joint(ir, vi), c.noise)
+        encoded = self.unet.encode(c.c_in * joint(ir, vi), c.c_noise)
         if self.features == "encoder":
             return [encoded[0], encoded[3], encoded[5]]
-        decoded = self.unet.decode(encoded, c.noise)
+        decoded = self.unet.decode(encoded, c.c_noise)
         return [decoded[5], decoded[2], decoded[0]]
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
@@ -138,81 +226,71 @@ def joint(ir: Tensor, vi: Tensor) -> Tensor:
     return 2 * torch.cat([vi, ir], dim=1) - 1
 
 
-@dataclass(frozen=True)
-class FusionLoss:
-    """L_f = L_pvs + lambda L_grad (Eq. 10) with every choice named; weight 0 leaves a term out.
+def fusion_terms(
+    fused: Tensor,
+    ir: Tensor,
+    vi: Tensor,
+    guard: Guard = "bounded",
+    form: ActivityForm = "paper",
+    border: Border = "replicate",
+) -> dict[str, Tensor]:
+    """The terms of L_f (Eq. 10), unweighted: L_pvs as "selection" (Eq. 6-8), L_grad as "edges" (Eq. 9).
 
-    As printed and as released, a fusion module that starts from scratch on small crops goes white: a black
-    border makes brightness pay, and the ratio is infinite where training starts. The defaults mend just that.
+    All images (B, 1, H, W) in [0, 1], but `fused`, which may leave it; each term is a scalar. The choices are
+    those of `selection_loss` and `sobel`, by default SOUND.
     """
-
-    selection: float = 1.0
-    edges: float = 1.0
-    guard: Guard = "bounded"
-    form: Form = "paper"
-    border: Border = "replicate"
-
-    def __call__(self, fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
-        """A scalar of three (B, 1, H, W) in [0, 1]."""
-        loss = torch.zeros((), device=fused.device)
-        if self.selection:
-            loss = loss + self.selection * selection_loss(fused, ir, vi, self.guard, self.form, self.border)
-        if self.edges:
-            loss = loss + self.edges * strongest_edge_loss(fused, ir, vi, self.border)
-        return loss
+    return {
+        "selection": selection_loss(fused, ir, vi, guard, form, border),
+        "edges": strongest_edge_loss(fused, ir, vi, border),
+    }
 
 
-PRINTED = FusionLoss(guard="ratio", form="paper", border="zero")
-RELEASED = FusionLoss(guard="ratio", form="released", border="zero")
+def distance_of(name: DistanceName, device: str | torch.device = "cpu") -> Distance:
+    """d of Eq. 5: "lpips", the paper's, of (vis, ir, ir) as released, or "pseudo_huber".
 
-
-@dataclass(frozen=True)
-class Stage:
-    """How long and on what a stage trains: random crops, so many a step, at this learning rate.
-
-    The paper: 160x160, batch 15, and for the fusion module rate 1e-4.
+    Theirs is LPIPS on VGG16, this is LPIPS on SqueezeNet; samples from 17x17 up. Raises UserError where its
+    weights are absent.
     """
-
-    steps: int
-    batch: int = 15
-    size: int = 160
-    rate: float = 1e-4
-    seed: int = 0
+    if name == "pseudo_huber":
+        return pseudo_huber
+    network = Lpips().to(device)
+    return lambda x, y: network(stack_three(x), stack_three(y))
 
 
 def train_consistency(
     unet: UNet,
-    images: Images,
+    images: ImagePairs,
     stage: Stage,
-    distance: Distance = pseudo_huber,
-    variant: Variant = "paper",
+    levels: int | None = 40,
+    distance: DistanceName = "pseudo_huber",
     checkpoint: Path | None = None,
 ) -> list[float]:
-    """Stage 1, consistency training on pairs (ir, vi) (Eq. 5); returns the losses.
+    """Stage 1, consistency training on pairs (Eq. 5); returns the losses.
 
-    "paper" keeps N = 40; "released" lets N grow from 2 to 201. Either way the target follows at the rate that
-    belongs to N, with RAdam as released. At the end `unet` holds the running average (the paper does not say
-    which of the two it keeps). The distance is LPIPS in the paper; pseudo-Huber costs a third of it.
+    `levels` is N, 40 in the paper; None lets it grow from 2 to 201 as released. Either way the target follows
+    at the decay that belongs to N, with RAdam as released. At the end `unet` holds the running average (the
+    paper does not say which of the two it keeps).
     """
     target = copy.deepcopy(unet)
     student, teacher = preconditioned(unet), preconditioned(target)
+    d = distance_of(distance, next(unet.parameters()).device)
 
-    def levels(step: int) -> int:
-        return 40 if variant == "paper" else levels_at(step, stage.steps)
+    def n(k: int) -> int:
+        return levels_at(k, stage.steps) if levels is None else levels
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
+    def step(k: int, generator: torch.Generator) -> Tensor:
         x = joint(*draw_crops(images, stage.batch, stage.size, generator))
-        return consistency_loss(student, teacher, x, times(levels(step)), generator, distance)
+        return consistency_loss(student, teacher, x, noise_levels(n(k)), generator, d)
 
     curve = fit(
-        loss,
+        step,
         {"unet": unet, "target": target},
         torch.optim.RAdam(unet.parameters(), lr=stage.rate),
         steps=stage.steps,
         seed=stage.seed,
-        ema=Average(target, unet, lambda step: decay_at(levels(step))),
+        ema=EMA(target, unet, lambda k: decay_at(n(k))),
         checkpoint=checkpoint,
-        settings={**asdict(stage), "distance": distance.__name__, "variant": variant, "width": unet.width},
+        settings={**asdict(stage), "levels": levels, "distance": distance, "width": unet.width},
         title="consistency",
     )
     unet.load_state_dict(target.state_dict())
@@ -220,7 +298,7 @@ def train_consistency(
 
 
 def train_autoencoder(
-    unet: UNet, images: Images, stage: Stage, checkpoint: Path | None = None
+    unet: UNet, images: ImagePairs, stage: Stage, checkpoint: Path | None = None
 ) -> list[float]:
     """Row IV of Table 4 in place of stage 1: the same U-Net learns to give the clean pair back.
 
@@ -229,12 +307,12 @@ def train_autoencoder(
     device = next(unet.parameters()).device
     c = consistency_preconditioning(torch.tensor(EPSILON, device=device))
 
-    def loss(_: int, generator: torch.Generator) -> Tensor:
+    def step(_: int, generator: torch.Generator) -> Tensor:
         x = joint(*draw_crops(images, stage.batch, stage.size, generator))
-        return pseudo_huber(unet(c.in_ * x, c.noise), x).mean()
+        return pseudo_huber(unet(c.c_in * x, c.c_noise), x).mean()
 
     return fit(
-        loss,
+        step,
         {"unet": unet},
         torch.optim.RAdam(unet.parameters(), lr=stage.rate),
         steps=stage.steps,
@@ -247,33 +325,64 @@ def train_autoencoder(
 
 def train_fusion(
     model: CoMoFusion,
-    images: Images,
+    images: ImagePairs,
     stage: Stage,
-    objective: Callable[[Tensor, Tensor, Tensor], Tensor] = FusionLoss(),  # noqa: B008  # frozen
+    weights: Mapping[str, float] = LAMBDAS["lambda 1"],
+    loss: LossForm = SOUND,
     checkpoint: Path | None = None,
 ) -> list[float]:
-    """Stage 2, the fusion module alone on pairs (ir, vi), with AdamW as released; returns the losses.
+    """Stage 2, the fusion module alone on pairs, with AdamW as released; returns the losses.
 
-    The rate falls by a cosine to 0 (the released code takes a tenth every two of six epochs).
+    `weights` weighs the terms of Eq. 10 by name, 0 leaves one out. The rate falls by a cosine to 0.
     """
 
-    def loss(_: int, generator: torch.Generator) -> Tensor:
+    def step(_: int, generator: torch.Generator) -> Tensor:
         ir, vi = draw_crops(images, stage.batch, stage.size, generator)
         with torch.no_grad():
             maps = model.maps(ir, vi)
-        return objective((model.head(maps) + 1) / 2, ir, vi)
+        return weighted_sum(fusion_terms((model.head(maps) + 1) / 2, ir, vi, *loss), weights)
 
     return fit(
-        loss,
+        step,
         {"head": model.head},
         torch.optim.AdamW(model.head.parameters(), lr=stage.rate, weight_decay=1e-5),
         steps=stage.steps,
         seed=stage.seed,
         schedule=cosine(stage.rate, stage.steps),
         checkpoint=checkpoint,
-        settings={**asdict(stage), "objective": repr(objective), **model.settings},
+        settings={**asdict(stage), "weights": dict(weights), **loss._asdict(), **model.settings},
         title="fusion module",
     )
+
+
+def train(
+    recipe: Recipe,
+    images: ImagePairs,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    checkpoints: Path | None = None,
+    name: str = "comofusion",
+) -> CoMoFusion:
+    """Both stages of a recipe on pairs, wherever they lie; returns the network on the device.
+
+    With a folder of checkpoints a stopped training goes on. Stage 2 goes by `name` there, stage 1 by what it
+    learns, so that trainings of one seed which differ in stage 2 alone share it.
+    """
+    images = [(ir.to(device), vi.to(device)) for ir, vi in images]
+    with seeded(seed):
+        network = CoMoFusion(recipe.width, features=recipe.features, variant=recipe.variant).to(device)
+    first, second = replace(recipe.first, seed=seed), replace(recipe.second, seed=seed)
+
+    def checkpoint(stem: str) -> Path | None:
+        return checkpoints and checkpoints / f"{stem}-{seed}.safetensors"
+
+    if recipe.pretext == "autoencoder":
+        train_autoencoder(network.unet, images, first, checkpoint("autoencoder"))
+    else:
+        stem = f"consistency-{recipe.distance}"
+        train_consistency(network.unet, images, first, recipe.levels, recipe.distance, checkpoint(stem))
+    train_fusion(network, images, second, recipe.weights, recipe.loss, checkpoint(name))
+    return network
 
 
 def save(model: CoMoFusion, file: Path) -> Path:

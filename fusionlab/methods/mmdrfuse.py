@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fusionlab.crops import crops
 from fusionlab.data.pair import Pair
 from fusionlab.errors import UserError
 from fusionlab.losses import weighted_sum
@@ -24,7 +25,7 @@ from fusionlab.losses.refresh import Refresh
 from fusionlab.nets.blocks import reflect_conv
 from fusionlab.nets.features import vgg
 from fusionlab.nets.frames import two_convolutions
-from fusionlab.training import crops, epochs, fit, one_cycle
+from fusionlab.training import fit, one_cycle, shuffled_batches
 
 
 @dataclass(frozen=True)
@@ -302,15 +303,14 @@ def train(
     if recipe.weights.get("refresh"):
         size = (patches.ir.shape[-2], patches.ir.shape[-1])
         modules["refresh"] = history = Refresh(len(patches), size, recipe.refresh, recipe.decide).to(device)
-    batches = [chosen.to(device) for chosen in epochs(len(patches), recipe.batch, recipe.passes, seed)]
+    orders = shuffled_batches(len(patches), recipe.batch, recipe.passes, seed)
+    batches = [chosen.to(device) for chosen in orders]
 
-    def loss(step: int, _: torch.Generator) -> Tensor:
-        return weighted_sum(
-            loss_terms(network, patches, batches[step], recipe, taps, history), recipe.weights
-        )
+    def step(k: int, _: torch.Generator) -> Tensor:
+        return weighted_sum(loss_terms(network, patches, batches[k], recipe, taps, history), recipe.weights)
 
     return fit(
-        loss,
+        step,
         modules,
         torch.optim.Adam(network.parameters(), lr=recipe.rate),
         steps=len(batches),

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,16 +17,7 @@ from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
 from fusionlab.fuser import Fuser, load
 from fusionlab.methods.baselines import average, maximum
-from fusionlab.methods.comofusion import (
-    CoMoFusion,
-    FusionLoss,
-    Images,
-    Stage,
-    save,
-    train_autoencoder,
-    train_consistency,
-    train_fusion,
-)
+from fusionlab.methods.comofusion import ABLATION, LAMBDAS, MODEL, Recipe, save, train
 from fusionlab.metrics import CONVENTIONS, evaluate
 
 CONVENTION = "comofusion"
@@ -182,29 +174,6 @@ def seconds(fuser: Fuser, ir: Tensor, vi: Tensor, synchronised: bool = True) -> 
     return least
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Size of the network and both stages."""
-
-    width: int
-    first: Stage
-    second: Stage
-
-
-# How our model is trained; "paper" is the released width and length, on RoadScene where theirs is KAIST.
-MODEL = {
-    "smoke": Plan(8, Stage(2, 2, 16, 1e-3), Stage(3, 2, 32, 1e-3)),
-    "laptop": Plan(24, Stage(600, 8, 32, 5e-4), Stage(1000, 4, 64, 1e-3)),
-    "gpu": Plan(64, Stage(10_000, 15, 160, 1e-4), Stage(3000, 15, 160, 1e-4)),
-    "paper": Plan(64, Stage(120_000, 25, 160, 1e-4), Stage(12_000, 15, 160, 1e-4)),
-}
-# Of Table 4 each row is trained, so all are short.
-ABLATION = MODEL | {"laptop": Plan(16, Stage(150, 8, 32, 1e-3), Stage(250, 4, 64, 1e-3))}
-
-# lambda of Eq. 10. The paper takes 1 because both terms be of one order; L_grad is 5 to 20 times the smaller.
-LAMBDAS = {"lambda 1": 1.0, "lambda 10": 10.0}
-
-
 def model(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
     """Trains a small CoMoFusion on RoadScene's training pairs, once for each lambda of Eq. 10.
 
@@ -220,19 +189,18 @@ def model(row: str | None, profile: str, data: str, seed: int, run: Path) -> Ite
         if chosen == "average":
             fuser = load("average")
         else:
-            weight = FusionLoss(edges=LAMBDAS[chosen])
-            file = train(MODEL[profile], chosen, name, seed, run, objective=weight)
-            fuser = load("comofusion", file)
+            recipe = replace(MODEL[profile], weights=LAMBDAS[chosen])
+            fuser = load("comofusion", trained(recipe, chosen, name, seed, run))
         wanted = {"reference": ["Qabf", "VIF", "SSIM"]}
         yield from scored("comofusion/model", chosen, fuser, pairs, profile, seed, wanted)
 
 
 # Row of Table 4 -> what is different in it.
-TABLE4_ROWS: dict[str, dict[str, object]] = {
-    "w/o L_pvs": {"objective": FusionLoss(selection=0.0)},
-    "w/o L_grad": {"objective": FusionLoss(edges=0.0)},
+TABLE4_ROWS: dict[str, dict[str, Any]] = {
+    "w/o L_pvs": {"weights": {"selection": 0.0, "edges": 1.0}},
+    "w/o L_grad": {"weights": {"selection": 1.0, "edges": 0.0}},
     "decoder features": {"features": "decoder"},
-    "no consistency model": {"autoencoder": True},
+    "no consistency model": {"pretext": "autoencoder"},
     "ours": {},
 }
 
@@ -241,46 +209,29 @@ def table4(row: str | None, profile: str, data: str, seed: int, run: Path) -> It
     """Table 4 at small scale: each row trained on RoadScene's training pairs, scored on MSRS (15 of 361).
 
     One seed says little here: take `--seeds 3`. Rows of one seed share stage 1, and a stopped run goes on
-    with --resume. The losses are the sound forms (FusionLoss); as printed, short trainings end white. Draws
+    with --resume. The losses are the sound forms (LossForm); as printed, short trainings end white. Draws
     `<run>/table4-seed<seed>.png`: a scene by day and one at night, columns as in TABLE4_ROWS.
     """
     require("comofusion/table4", row, TABLE4_ROWS)
     pairs = test_pairs("msrs" if data == "auto" else data, profile, seed)
     fusers = {}
     for name in [row] if row else TABLE4_ROWS:
-        file = train(ABLATION[profile], name, "roadscene", seed, run, **TABLE4_ROWS[name])  # type: ignore[arg-type]
+        recipe = replace(ABLATION[profile], **TABLE4_ROWS[name])
         wanted = {CONVENTION: ["EN", "SD", "Qabf", "SSIM"]}
-        fusers[name] = load("comofusion", file)
+        fusers[name] = load("comofusion", trained(recipe, name, "roadscene", seed, run))
         yield from scored("comofusion/table4", name, fusers[name], pairs, profile, seed, wanted)
     picture(fusers, ("day", "night"), seed, run / f"table4-seed{seed}.png")
 
 
-def train(
-    plan: Plan,
-    name: str,
-    data: str,
-    seed: int,
-    run: Path,
-    objective: FusionLoss = FusionLoss(),  # noqa: B008  # frozen
-    features: str = "encoder",
-    autoencoder: bool = False,
-) -> Path:
-    """Both stages on the training pairs of a set; returns the file of half-precision weights.
+def trained(recipe: Recipe, name: str, data: str, seed: int, run: Path) -> Path:
+    """Trains on the training pairs of a set; returns the file of half-precision weights, `<run>/<name>-...`.
 
-    Checkpoints lie in `<run>/checkpoints`; stage 1 is named by what it learns and the seed, so rows share it.
+    Checkpoints lie in `<run>/checkpoints`, so rows that differ in stage 2 alone share stage 1.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    images: Images = [(p.ir.to(device), p.vi.to(device)) for p in open_pairs(data, split="train")]
-    torch.manual_seed(seed)
-    network = CoMoFusion(plan.width, features=features).to(device)  # type: ignore[arg-type]
-    checkpoints, slug = Path(run) / "checkpoints", name.replace("/", "").replace(" ", "-")
-    first, second = replace(plan.first, seed=seed), replace(plan.second, seed=seed)
-    if autoencoder:
-        train_autoencoder(network.unet, images, first, checkpoints / f"autoencoder-{seed}.safetensors")
-    else:
-        file = checkpoints / f"consistency-{seed}.safetensors"
-        train_consistency(network.unet, images, first, checkpoint=file)
-    train_fusion(network, images, second, objective, checkpoints / f"{slug}-{seed}.safetensors")
+    images = [(pair.ir, pair.vi) for pair in open_pairs(data, split="train")]
+    slug = name.replace("/", "").replace(" ", "-")
+    network = train(recipe, images, seed, device, Path(run) / "checkpoints", slug)
     return save(network, Path(run) / f"{slug}-seed{seed}.safetensors")
 
 

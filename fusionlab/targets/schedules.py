@@ -89,7 +89,7 @@ def forward_figures(images: Tensor, seed: int) -> dict[str, float]:
     z = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
     figures = {}
     for i in (1, 10, 20, 30, 40):
-        t = edm.times(N)[i - 1]
+        t = edm.noise_levels(N)[i - 1]
         noised = edm.noised(x, t, z)
         own = x.var(dim=1, correction=0)
         ratio = noised.var(dim=1, correction=0) / (own + t**2)
@@ -103,14 +103,15 @@ def forward_figures(images: Tensor, seed: int) -> dict[str, float]:
 def solver_figures(name: str) -> dict[str, float]:
     """Largest error of a solver over the five paths at N = 40, and its order at the fine end."""
     error = {
-        n: end_error(SOLVERS[name](LINE.denoise, STARTS, edm.times(n).flip(0))[-1]) for n in (N, 161, 321)
+        n: end_error(SOLVERS[name](LINE.denoise, STARTS, edm.noise_levels(n).flip(0))[-1])
+        for n in (N, 161, 321)
     }
     return {"error at N 40": error[N], "order": math.log2(error[161] / error[321])}
 
 
 def one_step_figures() -> dict[str, float]:
     """What one evaluation reaches: by denoising once, and by consistency training at its optimum."""
-    kept = edm.T * gaussian_optimum(edm.times(N), 0.5).item() / 0.5
+    kept = edm.T * gaussian_optimum(edm.noise_levels(N), 0.5).item() / 0.5
     return {"error of one denoising": end_error(LINE.denoise(STARTS, edm.T)), "spread kept at N 40": kept}
 
 
@@ -125,7 +126,7 @@ def picture(images: Tensor, seed: int) -> Tensor:
     The way back is exact as well: these pairs and no others are taken for the data, a mixture of points whose
     denoiser has a formula, so the probability-flow ODE from pure noise ends in one of them.
     """
-    levels = edm.times(N)
+    levels = edm.noise_levels(N)
     z = torch.randn(2, *images[0].shape, generator=torch.Generator().manual_seed(seed))
     points = images.flatten(1)
     data = Mixture(torch.full((len(points),), 1 / len(points)), points, torch.zeros(len(points)))

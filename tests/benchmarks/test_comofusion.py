@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from fusionlab.diffusion.consistency import pseudo_huber
-from fusionlab.diffusion.edm import consistency_preconditioning, times
-from fusionlab.methods.comofusion import CoMoFusion, FusionLoss, Stage, joint, train_consistency, train_fusion
-from fusionlab.training import draw_crops
+from fusionlab.crops import draw_crops
+from fusionlab.diffusion.edm import consistency_preconditioning, noise_levels
+from fusionlab.losses import weighted_sum
+from fusionlab.methods.comofusion import CoMoFusion, Stage, fusion_terms, joint, train_consistency, train_fusion
 
 STEPS = 4
 
@@ -25,12 +26,12 @@ def plain_consistency(network: CoMoFusion, batch: int, size: int) -> None:
     """Eq. 5 in one function: no loop, no checkpoint, no bar."""
     unet, target = network.unet, copy.deepcopy(network.unet)
     optimiser = torch.optim.RAdam(unet.parameters(), lr=1e-4)
-    generator, levels, pairs = torch.Generator().manual_seed(0), times(40).float(), images()
+    generator, levels, pairs = torch.Generator().manual_seed(0), noise_levels(40).float(), images()
 
     def denoise(net, x, t):
         c = consistency_preconditioning(t)
-        skip, out, scale = (k[:, None, None, None] for k in (c.skip, c.out, c.in_))
-        return skip * x + out * net(scale * x, c.noise)
+        skip, out, scale = (k[:, None, None, None] for k in (c.c_skip, c.c_out, c.c_in))
+        return skip * x + out * net(scale * x, c.c_noise)
 
     for _ in range(STEPS):
         x = joint(*draw_crops(pairs, batch, size, generator))
@@ -48,13 +49,13 @@ def plain_consistency(network: CoMoFusion, batch: int, size: int) -> None:
 
 def plain_fusion(network: CoMoFusion, batch: int, size: int) -> None:
     optimiser = torch.optim.AdamW(network.head.parameters(), lr=1e-4)
-    generator, pairs, objective = torch.Generator().manual_seed(0), images(), FusionLoss()
+    generator, pairs, weights = torch.Generator().manual_seed(0), images(), {"selection": 1.0, "edges": 1.0}
     for _ in range(STEPS):
         ir, vi = draw_crops(pairs, batch, size, generator)
         with torch.no_grad():
             maps = network.maps(ir, vi)
         optimiser.zero_grad()
-        objective((network.head(maps) + 1) / 2, ir, vi).backward()
+        weighted_sum(fusion_terms((network.head(maps) + 1) / 2, ir, vi), weights).backward()
         optimiser.step()
 
 

@@ -31,7 +31,7 @@ def test_released_schedules():
 def test_same_noise_is_an_euler_step_to_the_clean_sample():
     generator = torch.Generator().manual_seed(0)
     x, z = (torch.randn(4, 2, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2))
-    for t, u in zip(edm.times(40)[:-1], edm.times(40)[1:], strict=True):
+    for t, u in zip(edm.noise_levels(40)[:-1], edm.noise_levels(40)[1:], strict=True):
         step = edm.euler(lambda *_: x, edm.noised(x, u, z), torch.stack([u, t]))[-1]
         torch.testing.assert_close(step, edm.noised(x, t, z), atol=1e-12, rtol=0)
 
@@ -47,7 +47,7 @@ def test_loss_compares_neighbours_under_one_noise_and_moves_the_student_alone():
         return answer
 
     fast, slow = (torch.tensor(v, requires_grad=True) for v in (2.0, 3.0))
-    x, levels = torch.rand(64, 2, 4, 4), edm.times(5)
+    x, levels = torch.rand(64, 2, 4, 4), edm.noise_levels(5)
     loss = consistency.consistency_loss(
         network("student", fast), network("target", slow), x, levels, torch.Generator().manual_seed(0),
         consistency.squared, consistency.inverse_gap,
@@ -56,7 +56,7 @@ def test_loss_compares_neighbours_under_one_noise_and_moves_the_student_alone():
     assert (u > t).all() and set(t.tolist()) == set(levels[:-1].float().tolist())
     gaps = dict(zip(levels[:-1].float().tolist(), levels[1:].float().tolist(), strict=True))
     assert [gaps[a] for a in t.tolist()] == u.tolist()
-    z_above, z_below = ((y - x) / edm.spread(level, x) for y, level in ((above, u), (below, t)))
+    z_above, z_below = ((y - x) / edm.append_dims(level, x) for y, level in ((above, u), (below, t)))
     torch.testing.assert_close(z_above, z_below, atol=1e-3, rtol=1e-4)
     by_hand = ((2 * above - 3 * below).square().mean(dim=(1, 2, 3)) / (u - t)).mean()
     torch.testing.assert_close(loss, by_hand)
@@ -73,7 +73,7 @@ def test_distances_and_weights():
     assert consistency.pseudo_huber(x, y, c=4).tolist() == pytest.approx([0, 1], abs=1e-6)
     assert consistency.squared(x, y).tolist() == pytest.approx([0, 9 / 3072])
     t, u = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 6.0])
-    assert consistency.uniform(t, u).tolist() == [1, 1]
+    assert consistency.unweighted(t, u).tolist() == [1, 1]
     assert consistency.inverse_gap(t, u).tolist() == [1, 0.25]
 
 
@@ -94,9 +94,9 @@ def test_optimum_of_gaussian_data():
     listed = {2: 0.0051, 3: 0.0977, 11: 0.3764, 18: 0.4230, 40: 0.4649, 81: 0.4825, 201: 0.4929, 1281: 0.4989}
     one = Mixture(points(1), points(0.3)[:, None], points(0.5))
     for n, deviation in listed.items():
-        slope = consistency.gaussian_optimum(edm.times(n), 0.5).item()
+        slope = consistency.gaussian_optimum(edm.noise_levels(n), 0.5).item()
         assert 80 * slope == pytest.approx(deviation, abs=6e-5)
-        ends = edm.euler(one.denoise, points(0.3, 1.3)[:, None], edm.times(n).flip(0))[-1]
+        ends = edm.euler(one.denoise, points(0.3, 1.3)[:, None], edm.noise_levels(n).flip(0))[-1]
         assert (ends[1] - ends[0]).item() == pytest.approx(slope, abs=1e-12)
         assert ends[0].item() == pytest.approx(0.3, abs=1e-12)
 
@@ -131,7 +131,7 @@ def trained(mixture, activation, levels_of, steps, batch, rate, distance, weight
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for step in range(steps):
         x = mixture.sample(batch, generator).float()
-        levels = edm.times(levels_of(step / steps))
+        levels = edm.noise_levels(levels_of(step / steps))
         loss = consistency.consistency_loss(function, function, x, levels, generator, distance, weight)
         optimiser.zero_grad()
         loss.backward()
@@ -149,10 +149,10 @@ def one_step(function, n):
 def test_training_on_a_gaussian_ends_at_the_closed_form():
     one = Mixture(points(1), points(0.3)[:, None], points(0.5))
     function = trained(
-        one, nn.SiLU, lambda _: 11, 1500, 256, 2e-3, consistency.squared, consistency.uniform
+        one, nn.SiLU, lambda _: 11, 1500, 256, 2e-3, consistency.squared, consistency.unweighted
     )  # fmt: skip
     samples = one_step(function, 50_000)
-    closed = 80 * consistency.gaussian_optimum(edm.times(11), 0.5).item()
+    closed = 80 * consistency.gaussian_optimum(edm.noise_levels(11), 0.5).item()
     assert closed == pytest.approx(0.3764, abs=1e-4)
     assert samples.std().item() == pytest.approx(closed, rel=0.1)
     assert samples.mean().item() == pytest.approx(0.3, abs=0.04)

@@ -89,7 +89,7 @@ def test_flow_by_coordinates_is_the_flow_in_the_plane():
     )
     x = 80 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     exact = torch.cat([across.flow(x[:, :1], 80, 0.002), down.flow(x[:, 1:], 80, 0.002)], dim=1)
-    fine = edm.heun(plane.denoise, x, edm.times(1281).flip(0))[-1]
+    fine = edm.heun(plane.denoise, x, edm.noise_levels(1281).flip(0))[-1]
     torch.testing.assert_close(fine, exact, atol=1e-4, rtol=0)
     with pytest.raises(ValueError, match="heun"):
         plane.flow(x, 80, 0.002)

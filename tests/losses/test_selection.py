@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fusionlab.losses.gradient import edges, sobel, strongest_edge_loss
+from fusionlab.losses.gradient import edge_strength, sobel, strongest_edge_loss
 from fusionlab.losses.selection import activity, selection_loss
 
 
@@ -91,7 +91,7 @@ def test_the_edge_loss_cannot_see_inversion_and_is_no_more_than_a_maximum_of_mag
         assert selected == pytest.approx([1, 9])
     assert strongest_edge_loss(ir, ir, ir).item() == 0
     assert strongest_edge_loss(ir, ir, torch.full_like(ir, 0.5)).item() == 0
-    by_hand = (edges(average) - torch.maximum(edges(ir), edges(vi))).abs().mean()
+    by_hand = (edge_strength(average) - torch.maximum(edge_strength(ir), edge_strength(vi))).abs().mean()
     assert strongest_edge_loss(average, ir, vi).item() == by_hand.item() > 0.3
 
 

@@ -64,7 +64,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     def trained(name, seen_by):
         torch.manual_seed(3)
         student, file = Student(), tmp_path / f"{name}.safetensors"
-        train(student, kept, objective, times=4, batch=3, rate=1e-2, seed=3, taps=seen_by, checkpoint=file)
+        train(student, kept, objective, passes=4, batch=3, rate=1e-2, seed=3, taps=seen_by, checkpoint=file)
         return torch.cat([weight.detach().flatten() for weight in student.parameters()])
 
     unbroken = trained("unbroken", taps)
