@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,14 +21,6 @@ from fusionlab.processes import spread
 
 # Name of each image that could not be worked on, and why.
 Failures = dict[str, str]
-
-
-def find_device(device: str) -> str:
-    """The device for "cpu", "cuda" or "auto" (CUDA where it is); raises UserError where CUDA is absent."""
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise UserError("no CUDA device is visible to torch; use --device cpu")
-    return "cuda" if available and device != "cpu" else "cpu"
 
 
 def fuse_files(

@@ -107,7 +107,8 @@ def fuse(
       fusionlab fuse tno/ir tno/vis -o fused --method maximum
       fusionlab fuse ir.png vi.png -o fused.png --weights official --save stretch
     """
-    from fusionlab.batch import find_device, fuse_files
+    from fusionlab.batch import fuse_files
+    from fusionlab.bench.run import find_device
     from fusionlab.fuser import describe, load
 
     chosen = find_device(device)
@@ -311,11 +312,7 @@ def reproduce(
     if not compare:
         first = seed or 0
         with nullcontext(_run_folder(resume)) if resume else _new_run() as folder:
-            made = [
-                record
-                for one in range(first, first + seeds)
-                for record in targets.reproduce(target, row, _work(profile), data, one, folder)
-            ]
+            made = targets.reproduce(target, folder, row, profile, data, range(first, first + seeds))
         for record in made:
             unit = "" if record.unit == "1" else f" {record.unit}"
             typer.echo(f"{record.row} {record.metric} {record.value:.6g}{unit}")
@@ -323,7 +320,7 @@ def reproduce(
         return
     promoted = verify.find_promoted(target, row, profile, data, seed)
     with _new_run() as folder:
-        verdicts = verify.recompute(promoted, row, data, folder)
+        verdicts = verify.recompute(targets.TARGETS, promoted, row, data, folder)
     for verdict in verdicts:
         typer.echo(verdict.text)
     typer.echo(f"{sum(verdict.confirmed for verdict in verdicts)} of {len(verdicts)} confirmed")
@@ -331,19 +328,12 @@ def reproduce(
         raise typer.Exit(1)
 
 
-def _work(profile: str) -> str:
-    """The profile of a target; unlike a notebook it may also be paper."""
-    from fusionlab.lab.session import PROFILES, resolve_profile
-
-    return resolve_profile(allowed=(*PROFILES, "paper")) if profile == "auto" else profile
-
-
 @contextmanager
 def _new_run() -> Iterator[Path]:
     """A new run folder, named on stderr at once; removed again where nothing was written into it."""
-    from fusionlab.tools.notebooks import new_run
+    from fusionlab.bench.run import new_folder
 
-    folder = new_run()
+    folder = new_folder()
     typer.echo(f"writing to {folder}", err=True)
     try:
         yield folder
@@ -364,15 +354,27 @@ def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run fol
 @app.command()
 def promote(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with records.csv.")],
+    row: Annotated[
+        list[str] | None, typer.Option(help="Replace only this row; may be given several times.")
+    ] = None,
 ) -> None:
-    """Merge the records of a run into figures/.
+    """Move the records of a run into figures/, with their pictures.
 
-    Nothing is merged where a record lacks its command, commit or weight hash.
+    They replace what was promoted for the same target, data and split. Nothing is moved where a record lacks
+    its command, commit or weight hash, where rows or seeds are missing that the table or its promoted block
+    has (name rows with --row to replace those alone), and where the run was made at smoke.
+
+    \b
+    Examples:
+      fusionlab promote runs/20260131-120000
+      fusionlab promote runs/20260131-120000 --row ours
     """
-    from fusionlab.bench import records
+    from fusionlab.bench.promote import promote as promote_run
     from fusionlab.paths import asset
+    from fusionlab.targets import TARGETS
 
-    for file in records.promote(_run_folder(folder), asset("figures")):
+    known = {target: table.rows for target, table in TARGETS.items()}
+    for file in promote_run(_run_folder(folder), asset("figures"), known, row or ()):
         typer.echo(file)
 
 

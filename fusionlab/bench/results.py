@@ -1,6 +1,8 @@
 """What a notebook puts side by side: numbers as a paper prints them, and promoted records of full runs."""
 
 import csv
+from collections import Counter
+from collections.abc import Iterable
 
 from fusionlab import paths
 from fusionlab.bench import records
@@ -55,28 +57,39 @@ def decoded(paper: str, table: str, dataset: str, method: str) -> list[dict[str,
     ]
 
 
-def promoted(target: str, data: str) -> list[Record]:
-    """The promoted records of a target on one data set; raises UserError where there are none."""
-    found = records.read(paths.asset(f"figures/{target.split('/')[0]}/records.csv"))
-    found = [record for record in found if record.target == target and record.data == data]
+def results(target: str, data: str, convention: str | None = None) -> list[Record]:
+    """The promoted records of a target on one data set, of one convention where named: the only reader.
+
+    Raises UserError where there are none, and where a number stands twice or two profiles are promoted.
+    """
+    paper = target.split("/")[0]
+    found = [
+        record
+        for record in records.read(paths.asset(f"figures/{paper}"))
+        if record.target == target and record.data == data and convention in (None, record.convention)
+    ]
     if not found:
         raise UserError(f"no record of {target} on {data}; run `fusionlab reproduce {target}`, then promote")
+    profiles = {record.run.profile for record in found}
+    if len(profiles) > 1:
+        raise UserError(f"{target} on {data} is promoted at {' and '.join(sorted(profiles))}; promote one")
+    if twice := [key for key, times in Counter(record.key for record in found).items() if times > 1]:
+        raise UserError(f"{' '.join(twice[0])} stands twice in figures/{paper}; promote {target} anew")
     return found
 
 
-def recorded(target: str, data: str, convention: str | None = None) -> list[dict[str, str | float]]:
-    """Promoted records as rows of a table, {"row": ..., metric: value, ...}, of one convention where named.
+def wide(found: Iterable[Record]) -> list[dict[str, str | float]]:
+    """Records as rows of a table, {"row": ..., metric: value, ...}.
 
-    Raises UserError where there are none, and where two profiles, seeds or conventions would be mixed up.
+    Raises UserError where two seeds, splits or conventions would be mixed up.
     """
     rows: dict[str, dict[str, str | float]] = {}
-    for record in promoted(target, data):
-        if convention not in (None, record.convention):
-            continue
+    for record in found:
         row = rows.setdefault(record.row, {"row": record.row})
         if record.metric in row:
             raise UserError(
-                f"{target} {record.row} has more than one {record.metric} on {data}; use promoted()"
+                f"{record.target} {record.row} has more than one {record.metric} on {record.data}; "
+                "choose a convention, split or seed"
             )
         row[record.metric] = record.value
     return list(rows.values())

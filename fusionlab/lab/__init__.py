@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fusionlab.bench.results import decoded, printed, printed_methods, promoted, recorded
+    from fusionlab.bench.results import decoded, printed, printed_methods, results, wide
     from fusionlab.lab.checks import NotSolved, check, grade
     from fusionlab.lab.figures import grid, move, show, table
     from fusionlab.lab.session import Session, record, start
@@ -19,12 +19,12 @@ __all__ = [
     "move",
     "printed",
     "printed_methods",
-    "promoted",
     "record",
-    "recorded",
+    "results",
     "show",
     "start",
     "table",
+    "wide",
 ]
 
 _HOME = {
@@ -37,12 +37,12 @@ _HOME = {
     "move": "fusionlab.lab.figures",
     "printed": "fusionlab.bench.results",
     "printed_methods": "fusionlab.bench.results",
-    "promoted": "fusionlab.bench.results",
     "record": "fusionlab.lab.session",
-    "recorded": "fusionlab.bench.results",
+    "results": "fusionlab.bench.results",
     "show": "fusionlab.lab.figures",
     "start": "fusionlab.lab.session",
     "table": "fusionlab.lab.figures",
+    "wide": "fusionlab.bench.results",
 }
 
 

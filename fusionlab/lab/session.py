@@ -4,10 +4,11 @@ import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from fusionlab.bench.records import Record, append, measured
-from fusionlab.errors import UserError
+from fusionlab.bench import records
+from fusionlab.bench.records import Record
+from fusionlab.bench.run import Run, find_profile
 
 if TYPE_CHECKING:
     from fusionlab.data.folders import Pairs
@@ -20,10 +21,23 @@ T = TypeVar("T")
 class Session:
     """What a notebook was started with; `data` is a name or a folder, never "auto"."""
 
-    profile: str
     data: str
-    seed: int
-    device: str
+    run: Run
+
+    @property
+    def profile(self) -> str:
+        """smoke, laptop or gpu, never "auto"."""
+        return self.run.profile
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything that is drawn."""
+        return self.run.seed
+
+    @property
+    def device(self) -> str:
+        """ "cuda" where there is one, else "cpu"."""
+        return self.run.device
 
     def pairs(
         self,
@@ -57,35 +71,21 @@ def start(profile: str = "auto", data: str = "auto", seed: int = 0) -> Session:
 
     import fusionlab
 
-    resolved = resolve_profile(os.environ.get("FUSIONLAB_PROFILE") or profile)
+    resolved = find_profile(os.environ.get("FUSIONLAB_PROFILE") or profile, PROFILES)
     overridden = f" (FUSIONLAB_PROFILE overrides {profile})" if profile not in ("auto", resolved) else ""
     data = resolve_data(data)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    folder = os.environ.get("FUSIONLAB_RUN")
+    # A kernel's own command line says nothing; `fusionlab run` hands on its own.
+    command = os.environ.get("FUSIONLAB_COMMAND", "")
+    run = Run.begin(Path(folder) if folder else None, resolved, seed, command=command)
     caption = describe(data)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    versions = f"python {platform.python_version()}, torch {torch.__version__} on {device}"
+    versions = f"python {platform.python_version()}, torch {torch.__version__} on {run.device}"
     print(f"fusionlab {fusionlab.__version__}, {versions}")
     print(f"profile {resolved}{overridden}, data {caption}, seed {seed}")
-    return Session(resolved, data, seed, device)
-
-
-def resolve_profile(profile: str = "auto", allowed: tuple[str, ...] = PROFILES) -> str:
-    """A profile by name; "auto" is FUSIONLAB_PROFILE where set, else by the machine.
-
-    Raises UserError for one that is not allowed there.
-    """
-    if profile == "auto":
-        profile = os.environ.get("FUSIONLAB_PROFILE") or "auto"
-    if profile == "auto":
-        import torch
-
-        return "gpu" if torch.cuda.is_available() else "laptop"
-    if profile not in allowed:
-        hint = "; paper is run by `fusionlab reproduce` only" if profile == "paper" else ""
-        raise UserError(f"there is no profile {profile} here; use auto, {', '.join(allowed)}{hint}")
-    return profile
+    return Session(data, run)
 
 
 def resolve_data(data: str = "auto") -> str:
@@ -109,25 +109,15 @@ def record(
     metric: str,
     value: float,
     pairs: "Pairs | None" = None,
-    **details: str,
+    **details: Any,
 ) -> Record:
     """One measured number with its surroundings, also appended to the run that FUSIONLAB_RUN names.
 
-    `details` are unit, convention, weights, device, note and command, as `records.measured` takes them.
+    `details` are unit, convention, weights and note, as `table.Score` takes them.
     """
-    details.setdefault("command", os.environ.get("FUSIONLAB_COMMAND", ""))
-    details.setdefault("device", "cpu")  # where fusers are loaded unless told otherwise
-    made = measured(
-        target,
-        row,
-        metric,
-        value,
-        pairs,
-        profile=session.profile,
-        seed=session.seed,
-        **details,
-    )
-    run = os.environ.get("FUSIONLAB_RUN")
-    if run:
-        append(Path(run), [made])
+    from fusionlab.bench.table import Score, stamped
+
+    made = stamped(target, Score(metric, value, **details, row=row), pairs, session.run)
+    if session.run.folder:
+        records.append(session.run.folder, made)
     return made

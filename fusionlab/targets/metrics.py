@@ -1,32 +1,98 @@
-"""Our own studies of metrics: what trivial images score, and what a convention does to an order."""
+"""Our own studies of metrics: what trivial images score, what a convention does to an order, who agrees."""
 
 import hashlib
 import itertools
 import math
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from fusionlab.bench.records import Record, measured, this_command
-from fusionlab.data import open_pairs, to_uint8
-from fusionlab.data.folders import Pairs
+from fusionlab.bench.run import Run
+from fusionlab.bench.table import ANY, Score, Table, collected, each, mean_and_error, scored
+from fusionlab.data import Pair, Pairs, to_uint8
 from fusionlab.errors import UserError
 from fusionlab.fuser import load
 from fusionlab.methods.baselines import average
-from fusionlab.metrics import CONVENTIONS, METRICS, Variant, evaluate, score_pair
-from fusionlab.metrics.truth import kept, psnr
-from fusionlab.targets.comofusion import require
-from fusionlab.targets.tricks import BASELINES, TRICKS, noisy
+from fusionlab.methods.tricks import BASELINES, TRICKS, noisy
+from fusionlab.metrics import CONVENTIONS, METRICS, Variant, score_pair
+from fusionlab.metrics.agreement import flips, spearman
+from fusionlab.metrics.truth import kept, psnr, ssim
 
 Image = Callable[[Tensor, Tensor], Tensor]
-Form = tuple[Variant, str]  # a formula, and the rule by which the image is saved before it is scored
 
 HEADLINE = ("EN", "SD", "MI", "VIF", "Qabf", "SSIM", "SF", "AG", "SCD", "CC")
+# Of `reference` all but the dear ones: phase congruency and three of the four feature forms.
+CHEAP = (
+    "EN", "SD", "SF", "AG", "MI", "NMI", "VIF", "VIFF", "Qabf", "SSIM", "MS_SSIM", "Q", "Qe", "FMI_edge",
+    "SCD", "CC", "GMSD", "Nabf", "PSNR",
+)  # fmt: skip
+
 LEARNED = ("mmdrfuse", "mmdrfuse-distilled", "mmdrfuse-teacher-half", "comofusion")
+RANKED = (*BASELINES, "infrared", "visible", "clipped sum", *LEARNED)
+
+
+class Contest:
+    """Images before clipping by name, and the hash of their weights; `sha256` is the hash of those hashes."""
+
+    def __init__(self, names: Iterable[str], device: str) -> None:
+        fusers = {name: load(name, device=device) for name in names if name in LEARNED}
+        plain = BASELINES | TRICKS
+        self.images: dict[str, Image] = {
+            name: fusers[name].unclipped if name in fusers else plain[name] for name in names
+        }
+        self.weights = {name: fusers[name].sha256 if name in fusers else "none" for name in names}
+        together = " ".join(f"{name} {digest}" for name, digest in self.weights.items())
+        self.sha256 = hashlib.sha256(together.encode()).hexdigest()
+
+
+def forms(wanted: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], Variant]:
+    """(convention, metric) -> the exact formula, of the metrics wanted of each convention."""
+    return {
+        (convention, metric): CONVENTIONS[convention].variants[metric]
+        for convention, metrics in wanted.items()
+        for metric in metrics
+    }
+
+
+def scores_of(
+    images: Mapping[str, Image], wanted: Mapping[str, Iterable[str]], weights: Mapping[str, str] | None = None
+) -> Callable[[Pair], Iterator[Score]]:
+    """What images score on a pair in each convention's wanted metrics; the row is the image's name.
+
+    A formula and saving rule that several conventions share is computed once, for all images together. The
+    fusers see 8-bit luminance; each image is saved by its convention's own rule.
+    """
+    chosen = forms(wanted)
+    rules = sorted({CONVENTIONS[convention].save for convention, _ in chosen})
+
+    @torch.no_grad()
+    def of_pair(pair: Pair) -> Iterator[Score]:
+        ir, vi = to_uint8(pair.ir), to_uint8(pair.vi)
+        unclipped = [image(ir / 255, vi / 255) for image in images.values()]
+        saved = {rule: torch.cat([to_uint8(image, rule) for image in unclipped]) for rule in rules}
+        found: dict[tuple[Variant, str], list[float]] = {}
+        for (convention, metric), variant in chosen.items():
+            form = variant, CONVENTIONS[convention].save
+            if min(ir.shape[-2:]) < variant.side:
+                raise UserError(f"{pair.name} is smaller than the {variant.side} pixels of {variant.formula}")
+            if form not in found:
+                found[form] = score_pair(variant, ir, vi, saved[form[1]]).tolist()
+            for name, value in zip(images, found[form], strict=True):
+                yield Score(
+                    metric, value, variant.unit, convention, (weights or {}).get(name, "none"), row=name
+                )
+
+    return of_pair
+
+
+def by_pair(found: Mapping[Any, Sequence[Score]], images: Sequence[str], key: tuple[str, str]) -> Tensor:
+    """The values (pairs, images) of one (convention, metric)."""
+    columns = [[score.value for score in found[image, *key]] for image in images]
+    return torch.tensor(columns, dtype=torch.float64).T
+
 
 # data -> the conventions of the papers that print a table on it, and which of their metrics. PC of `dmfuse`
 # is left out: it costs more than all others together.
@@ -49,208 +115,177 @@ PAPERS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def conventions(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
-    """Images that cost nothing, and two of our networks, in the convention of each paper that prints a table.
-
-    On TNO (42 pairs: CoMoFusion Table 1, CoCoNet Table 1, DMFuse Table 5), on RoadScene's 50 test pairs
-    (MMDRFuse Table 5, CoCoNet Table 1), on 3 of the 4200 pairs of M3FD (CAF Table 3), and in `reference`.
-    Other data are scored in all of these.
-    """
-    rows = (*BASELINES, *TRICKS, "mmdrfuse", "comofusion")
-    require("metrics/conventions", row, rows)
-    for name in PAPERS if data == "auto" else [data]:
-        pairs = open_set(name, profile, seed)
-        wanted = PAPERS.get(name, ChainMap(*PAPERS.values()))
-        images, weights = fusers([row] if row else rows)
-        forms = {
-            (convention, metric): form(convention, metric)
-            for convention, metrics in wanted.items()
-            for metric in metrics
-        }
-        values = score(pairs, images, list(forms.values()))
-        for (i, label), ((convention, metric), (variant, save)) in itertools.product(
-            enumerate(images), forms.items()
-        ):
-            mean = values[variant, save][:, i].mean().item()
-            if math.isnan(mean):  # SCD of a copy has no value
-                continue
-            yield measured(
-                "metrics/conventions", label, metric, mean, pairs,
-                profile=profile, seed=seed, unit=variant.unit, convention=convention,
-                weights=weights[label], command=this_command(),
-            )  # fmt: skip
+def in_conventions(rows: Mapping[str, Any], pairs: Pairs, run: Run) -> Iterator[Score]:
+    """Images that cost nothing, and two networks, in the convention of each paper that prints a table."""
+    contest = Contest(rows, run.device)
+    wanted = PAPERS.get(pairs.data, ChainMap(*PAPERS.values()))
+    yield from scored(scores_of(contest.images, wanted, contest.weights), pairs, run.device, pairs.caption)
 
 
-NOISE = (0, 2, 5, 10, 20)  # standard deviation in grey levels
-
-
-def noise(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
-    """The plain average under growing noise, in `reference`, on TNO unless told otherwise."""
-    rows = [f"noise {sigma}" for sigma in NOISE]
-    require("metrics/noise", row, rows)
-    pairs = open_set("tno" if data == "auto" else data, profile, seed)
+def under_noise(rows: Mapping[str, int], pairs: Pairs, run: Run) -> Iterator[Score]:
+    """The plain average under growing noise, in `reference`."""
 
     def disturbed(sigma: int) -> Image:
-        return lambda ir, vi: noisy(average(ir, vi), sigma, seed) if sigma else average(ir, vi)
+        return lambda ir, vi: noisy(average(ir, vi), sigma, run.seed) if sigma else average(ir, vi)
 
-    images = {f"noise {sigma}": disturbed(sigma) for sigma in NOISE if row in (None, f"noise {sigma}")}
-    forms = {metric: form("reference", metric) for metric in HEADLINE}
-    values = score(pairs, images, list(forms.values()))
-    for (i, label), (metric, key) in itertools.product(enumerate(images), forms.items()):
-        yield measured(
-            "metrics/noise", label, metric, values[key][:, i].mean().item(), pairs,
-            profile=profile, seed=seed, unit=key[0].unit, convention="reference", command=this_command(),
-        )  # fmt: skip
+    images = {name: disturbed(sigma) for name, sigma in rows.items()}
+    yield from scored(scores_of(images, {"reference": HEADLINE}), pairs, run.device, pairs.caption)
 
 
-RANKED = (*BASELINES, "infrared", "visible", "clipped sum", *LEARNED)
-NAMES_SHOWN = ("EN", "SD", "MI", "VIF", "Qabf", "SSIM", "SF", "AG", "MS_SSIM", "PSNR")
-
-
-def rank_flips(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
-    """How many pairs of ten fusers change their order when only the convention changes, per metric.
-
-    Row: a metric. "forms" counts its distinct forms (formula and saving rule) among all conventions; "flips
-    somewhere" is the share of the 45 pairs of fusers that two of these forms order differently by their
-    means; "flips against X" that between `reference` and convention X; "rank of F" is a fuser's rank under a
-    convention, 1 the best. On RoadScene's 50 test pairs unless told otherwise.
-    """
-    require("metrics/rank-flips", row, NAMES_SHOWN)
-    pairs = open_set("roadscene" if data == "auto" else data, profile, seed)
-    images, weights = fusers(RANKED)
-    metrics = [row] if row else NAMES_SHOWN
-    forms = {
-        (metric, name): form(name, metric)
-        for metric in metrics
+def rank_flips(rows: Mapping[str, str], pairs: Pairs, run: Run) -> Iterator[Score]:
+    """How many pairs of ten fusers change their order when only the convention changes, per metric."""
+    contest = Contest(RANKED, run.device)
+    note = "weights: the hash of the fusers' hashes"
+    wanted = {
+        name: [metric for metric in rows if metric in convention.variants]
         for name, convention in CONVENTIONS.items()
-        if metric in convention.variants
     }
-    values = score(pairs, images, list(forms.values()))
-    means = {key: values[key].mean(0) for key in values}
-    for metric in metrics:
-        by_name = {name: means[key] for (m, name), key in forms.items() if m == metric}
-        for convention, label, value, unit in flips(by_name, list(images), METRICS[metric].better):
-            yield measured(
-                "metrics/rank-flips", metric, label, value, pairs,
-                profile=profile, seed=seed, unit=unit, convention=convention,
-                weights=weights["all"], command=this_command(),
-                note="weights: the hash of the fusers' hashes",
-            )  # fmt: skip
+    found = collected(scores_of(contest.images, wanted), pairs, run.device, pairs.caption)
+    for metric in rows:
+        means = {
+            name: by_pair(found, RANKED, (name, metric)).mean(0) for name in wanted if metric in wanted[name]
+        }
+        for convention, label, value, unit in flips(means, RANKED, METRICS[metric].better):
+            yield Score(label, value, unit, convention, contest.sha256, note, metric)
 
 
-def flips(
-    means: Mapping[str, Tensor], fuser_names: Sequence[str], better: str
-) -> Iterator[tuple[str, str, float, str]]:
-    """Convention, figure, value and unit, from convention -> mean of each fuser for one metric."""
-    distinct = list({tuple(mean.tolist()): mean for mean in means.values()}.values())
-    orders = torch.stack([_order(mean) for mean in distinct])
-    yield "all", "forms", len(distinct), "1"
-    yield "all", "flips somewhere", _percent((orders != orders[0]).any(0)), "%"
-    for name, mean in means.items():
-        if "reference" in means and name != "reference":
-            yield name, "flips against reference", _percent(_order(mean) != _order(means["reference"])), "%"
-        ranking = mean.argsort(descending=better == "higher").argsort() + 1
-        for label, rank in zip(fuser_names, ranking.tolist(), strict=True):
-            yield name, f"rank of {label}", rank, "1"
+def correlations(rows: Mapping[str, tuple[str, str]], pairs: Pairs, run: Run) -> Iterator[Score]:
+    """Spearman's rank correlation of each two metrics, by ten fusers.
 
-
-def _order(mean: Tensor) -> Tensor:
-    """-1, 0 or 1 for each pair of fusers: which of the two has the higher mean."""
-    i, j = torch.triu_indices(len(mean), len(mean), 1)
-    return (mean[i] - mean[j]).sign()
-
-
-def _percent(flipped: Tensor) -> float:
-    return 100 * flipped.double().mean().item()
-
-
-def open_set(data: str, profile: str, seed: int) -> Pairs:
-    """The test pairs of a set (of TNO and M3FD all there are, of scenes 32), at `smoke` two of them."""
-    split = None if data in ("tno", "m3fd") else "test"
-    limit = 2 if profile == "smoke" else 32 if data == "scenes" else None
-    return open_pairs(data, limit, seed=seed, split=split)
-
-
-def form(convention: str, metric: str) -> Form:
-    """The formula and the saving rule behind a convention's number."""
-    return CONVENTIONS[convention].variants[metric], CONVENTIONS[convention].save
-
-
-def fusers(names: Sequence[str]) -> tuple[dict[str, Image], dict[str, str]]:
-    """Images before clipping by name, and the hash of their weights; "all" is the hash of those hashes."""
-    images: dict[str, Image] = {}
-    weights = {}
-    for name in names:
-        fuser = load(name) if name in LEARNED else None
-        images[name] = fuser.unclipped if fuser else (BASELINES | TRICKS)[name]
-        weights[name] = fuser.sha256 if fuser else "none"
-    together = " ".join(f"{name} {digest}" for name, digest in weights.items())
-    return images, weights | {"all": hashlib.sha256(together.encode()).hexdigest()}
-
-
-@torch.no_grad()
-def score(pairs: Pairs, images: Mapping[str, Image], forms: Sequence[Form]) -> dict[Form, Tensor]:
-    """Form -> values (pairs, images), each form computed once however many conventions share it.
-
-    Fusers see 8-bit luminance; their images are saved by each form's own rule.
+    Training pairs of our networks are among them: this compares metrics, not methods. "over fusers": the
+    fusers of one pair are ranked by both metrics, mean over the pairs; what a table of methods sees. "over
+    pairs": the pairs of one fuser are ranked, mean over the fusers; what one method's images share. GMSD and
+    Nabf enter with their sign turned, so that + is agreement on what is better.
     """
-    rules = sorted({save for _, save in forms})
-    found: dict[Form, list[Tensor]] = {key: [] for key in forms}
-    for pair in tqdm(pairs, desc=pairs.caption, unit="pair", leave=False):
-        ir, vi = to_uint8(pair.ir), to_uint8(pair.vi)
-        raw = [image(ir / 255, vi / 255) for image in images.values()]
-        saved = {rule: torch.cat([to_uint8(x, rule) for x in raw]) for rule in rules}
-        for variant, rule in found:
-            if min(ir.shape[-2:]) < variant.side:
-                raise UserError(f"{pair.name} is smaller than the {variant.side} pixels of {variant.formula}")
-            found[variant, rule].append(score_pair(variant, ir, vi, saved[rule]))
-    return {key: torch.stack(values) for key, values in found.items()}
+    contest = Contest(RANKED, run.device)
+    values = upright(contest, pairs, list(dict.fromkeys(itertools.chain(*rows.values()))), run)
+    for name, (a, b) in rows.items():
+        across = {"over fusers": (values[a], values[b]), "over pairs": (values[a].T, values[b].T)}
+        for label, (x, y) in across.items():
+            yield correlated(label, spearman(x, y), contest, f"{len(RANKED)} fusers")._replace(row=name)
 
 
-PREVIEW_ROWS = ("average", "maximum", "laplacian", "mmdrfuse")
-PREVIEW_METRICS = ("EN", "SD", "MI", "VIF", "Qabf", "SSIM")
-COUNTS = {"smoke": 4, "laptop": 32, "gpu": 32}
+BY_TRUTH = ("PSNR", "SSIM", "kept")
+POPULATION = (*BASELINES, *LEARNED)
 
 
-def truth_preview(row: str | None, profile: str, data: str, seed: int, run: Path) -> Iterator[Record]:
-    """Fusers on scenes, scored by the truth (kept ir, kept vi, PSNR to the reference) and by six metrics.
+def agreement_with_truth(rows: Mapping[str, str], pairs: Pairs, run: Run) -> Iterator[Score]:
+    """Which metric ranks the images of a scene as its truth does? Seven fusers, then seven tricks as well.
 
-    The six are those of the convention `reference`, which never see the truth. Means over the scenes; a
-    scene in which one camera alone carries nothing is left out of that camera's mean.
+    The truth ranks by PSNR or SSIM against the scene's reference image, or by the mean of what was kept of
+    each camera. Value: Spearman's rank correlation over the images of one scene, mean over the scenes, + for
+    agreement whatever the metric's direction; "fusers" among the seven alone, "all" with the tricks. A row
+    "truth X" says what the truth itself gives an image: how PSNR, SSIM and kept agree among each other.
     """
-    if row not in (None, *PREVIEW_ROWS) or data not in ("auto", "scenes") or profile not in COUNTS:
-        raise UserError(f"metrics/truth-preview runs on scenes and has the rows {', '.join(PREVIEW_ROWS)}")
-    pairs = open_pairs("scenes", COUNTS[profile], seed=seed)
-    views = list(pairs)
-    ir, vi = ([to_uint8(image) for image in images] for images in zip(*((v.ir, v.vi) for v in views)))
-    units = {metric: variant.unit for metric, variant in CONVENTIONS["reference"].variants.items()}
-    for name in [row] if row else PREVIEW_ROWS:
-        fuser = load(name)
-        fused = [fuser(view.ir, view.vi) for view in views]
-        truths = [view.truth for view in views if view.truth is not None]
-        by_truth = [
-            {**kept(image, truth), "PSNR": psnr(image, truth.reference)}
-            for image, truth in zip(fused, truths, strict=True)
-        ]
-        saved = [to_uint8(image) for image in fused]
-        blind = evaluate(ir, vi, saved, "reference", PREVIEW_METRICS).mean()
-        scores = {metric: _mean([score[metric] for score in by_truth]) for metric in by_truth[0]} | blind
-        for metric, value in scores.items():
-            yield measured(
-                "metrics/truth-preview",
-                name,
-                metric,
-                value,
-                pairs,
-                profile=profile,
-                seed=seed,
-                unit={"PSNR": "dB"}.get(metric, units.get(metric, "1")),
-                convention="truth" if metric in by_truth[0] else "reference",
-                weights=fuser.sha256,
-                command=this_command(),
-            )
+    contest = Contest([*POPULATION, *TRICKS], run.device)
+    told = collected(true_scores_of(contest.images), pairs, run.device, pairs.caption)
+    truths = {metric: by_pair(told, list(contest.images), ("truth", metric)) for metric in BY_TRUTH}
+    blind = upright(contest, pairs, [row for row in rows if row in CHEAP], run)
+    values = {
+        row: blind[metric] if metric in blind else truths[row.split()[1]] for row, metric in rows.items()
+    }
+    for row, wanted in itertools.product(rows, BY_TRUTH):
+        if row == f"truth {wanted}":
+            continue
+        for label, few in (("fusers", len(POPULATION)), ("all", len(contest.images))):
+            found = spearman(values[row][:, :few], truths[wanted][:, :few])
+            score = correlated(f"with {wanted}, {label}", found, contest, f"{few} images a scene")
+            yield score._replace(row=row)
 
 
-def _mean(values: list[float]) -> float:
-    there = [value for value in values if not math.isnan(value)]
-    return sum(there) / len(there)
+def true_scores_of(images: Mapping[str, Image]) -> Callable[[Pair], Iterator[Score]]:
+    """PSNR and SSIM of images to a scene's reference image, and the mean of both `kept` scores."""
+
+    @torch.no_grad()
+    def of_pair(pair: Pair) -> Iterator[Score]:
+        if pair.truth is None:
+            raise UserError(f"{pair.name} has no truth to be compared with")
+        for name, image in images.items():
+            fused = image(pair.ir, pair.vi).clamp(0, 1)
+            there = [value for value in kept(fused, pair.truth).values() if not math.isnan(value)]
+            values = {
+                "PSNR": psnr(fused, pair.truth.reference),
+                "SSIM": ssim(fused, pair.truth.reference),
+                "kept": sum(there) / len(there) if there else math.nan,
+            }
+            for metric, value in values.items():
+                yield Score(metric, value, convention="truth", row=name)
+
+    return of_pair
+
+
+def upright(contest: Contest, pairs: Pairs, metrics: Sequence[str], run: Run) -> dict[str, Tensor]:
+    """Values (pairs, images) in `reference`, with the sign turned where lower is better."""
+    found = collected(scores_of(contest.images, {"reference": metrics}), pairs, run.device, pairs.caption)
+    signs = {metric: 1 if METRICS[metric].better == "higher" else -1 for metric in metrics}
+    names = list(contest.images)
+    return {metric: signs[metric] * by_pair(found, names, ("reference", metric)) for metric in metrics}
+
+
+def correlated(label: str, values: Sequence[float], contest: Contest, note: str) -> Score:
+    """The mean of rank correlations, of those that there are."""
+    mean, error = mean_and_error([value for value in values if not math.isnan(value)])
+    return Score(label, mean, "1", "reference", contest.sha256, note, error=error)
+
+
+def preview(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
+    """A fuser on scenes, by the truth (kept ir, kept vi, PSNR to the reference) and by six blind metrics.
+
+    A scene in which one camera alone carries nothing is left out of that camera's mean.
+    """
+    fuser = load(name, device=run.device)
+    blind = forms({"reference": ("EN", "SD", "MI", "VIF", "Qabf", "SSIM")})
+
+    def of_pair(pair: Pair) -> Iterator[Score]:
+        fused = fuser(pair.ir, pair.vi)
+        assert pair.truth is not None, "the table admits scenes alone"
+        for metric, value in kept(fused, pair.truth).items():
+            if not math.isnan(value):
+                yield Score(metric, value, "1", "truth", fuser.sha256)
+        yield Score("PSNR", psnr(fused, pair.truth.reference), "dB", "truth", fuser.sha256)
+        images = to_uint8(pair.ir), to_uint8(pair.vi), to_uint8(fused)
+        for (convention, metric), variant in blind.items():
+            value = score_pair(variant, *images).item()
+            yield Score(metric, value, variant.unit, convention, fuser.sha256)
+
+    yield from scored(of_pair, pairs, run.device, name)
+
+
+def named(names: Iterable[str]) -> dict[str, str]:
+    """Rows of which the name says all."""
+    return {name: name for name in names}
+
+
+TABLES = {
+    # TNO: CoMoFusion Table 1, CoCoNet Table 1, DMFuse Table 5. RoadScene: MMDRFuse Table 5, CoCoNet Table 1.
+    # M3FD: CAF Table 3. Other data are scored in all of these.
+    "metrics/conventions": Table(
+        named((*BASELINES, *TRICKS, "mmdrfuse", "comofusion")), in_conventions, (*PAPERS, ANY)
+    ),
+    "metrics/noise": Table(
+        {f"noise {sigma}": sigma for sigma in (0, 2, 5, 10, 20)}, under_noise, ("tno", ANY)
+    ),  # standard deviation in grey levels
+    "metrics/rank-flips": Table(
+        named(("EN", "SD", "MI", "VIF", "Qabf", "SSIM", "SF", "AG", "MS_SSIM", "PSNR")),
+        rank_flips,
+        ("roadscene", ANY),
+    ),
+    "metrics/correlations": Table(
+        {f"{a} ~ {b}": (a, b) for a, b in itertools.combinations(CHEAP, 2)},
+        correlations,
+        ("roadscene", ANY),
+        splits=(None,),
+    ),
+    "metrics/truth": Table(
+        named((*CHEAP, *(f"truth {name}" for name in BY_TRUTH))),
+        agreement_with_truth,
+        ("scenes",),
+        profiles={"smoke": 2, "laptop": 32},
+    ),
+    "metrics/truth-preview": Table(
+        named(("average", "maximum", "laplacian", "mmdrfuse")),
+        each(preview),
+        ("scenes",),
+        profiles={"smoke": 4, "laptop": 32},
+    ),
+}

@@ -7,15 +7,13 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fusionlab import __version__
-from fusionlab.bench.records import environment, this_command
+from fusionlab.bench.run import Run, find_profile
 from fusionlab.errors import UserError
-from fusionlab.lab.session import resolve_data, resolve_profile
-from fusionlab.paths import mirror_address, runs
+from fusionlab.lab.session import PROFILES, resolve_data
+from fusionlab.paths import mirror_address
 
 
 @dataclass(frozen=True)
@@ -26,22 +24,6 @@ class Outcome:
     ok: bool
     seconds: float
     error: str = ""
-
-
-def new_run(root: Path | None = None) -> Path:
-    """A new folder named by the time in UTC, in `root`, by default FUSIONLAB_RUNS or `runs`."""
-    root = (root or runs()).resolve()
-    root.mkdir(parents=True, exist_ok=True)
-    stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    number = 1
-    while True:
-        run = root / (stamp if number == 1 else f"{stamp}-{number}")
-        try:
-            run.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return run
 
 
 def run_notebooks(
@@ -66,14 +48,15 @@ def run_notebooks(
     run, paths = Path(run).resolve(), [Path(path).resolve() for path in paths]
     if len({path.name for path in paths}) < len(paths):
         raise UserError("two notebooks have one name, so one would replace the other; run them apart")
-    settings = {"profile": resolve_profile(profile), "data": located(resolve_data(data))}
+    settings = {"profile": find_profile(profile, PROFILES), "data": located(resolve_data(data))}
+    stamp = Run.begin(run, settings["profile"]).stamp
     (run / "notebooks").mkdir(parents=True, exist_ok=True)
     parameters: dict[str, Any] = {} if profile == "auto" else {"profile": settings["profile"]}
     parameters |= {} if data == "auto" else {"data": settings["data"]}
     parameters |= {} if seed is None else {"seed": seed}
     surroundings = {
         **_absolute_folders(),
-        "FUSIONLAB_COMMAND": this_command(),
+        "FUSIONLAB_COMMAND": stamp.command,
         **(variables or {}),
         "FUSIONLAB_PROFILE": settings["profile"],
         "FUSIONLAB_RUN": str(run),
@@ -86,8 +69,7 @@ def run_notebooks(
         outcomes.append(Outcome(path.stem, False, 0.0, "interrupted"))
         raise
     finally:
-        here = environment()
-        made = f"{here['date']}, fusionlab {here['commit'] or __version__}, {here['versions']}"
+        made = f"{stamp.date}, fusionlab {stamp.commit}, {stamp.versions}"
         kept = {**settings, "made": made, "outcomes": [dataclasses.asdict(outcome) for outcome in outcomes]}
         (run / "run.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
         write_report(run)

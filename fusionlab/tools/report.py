@@ -12,13 +12,10 @@ from typing import Any
 from fusionlab.bench import records
 from fusionlab.errors import UserError
 from fusionlab.paths import asset
-from fusionlab.targets import DIFFERENCES
+from fusionlab.targets import TARGETS
 from fusionlab.tools.offline import to_html
 
-COLUMNS = (
-    *("row", "metric", "value", "unit", "convention", "data", "split", "n", "profile", "seed", "weights"),
-    *("device", "versions", "commit", "command", "date", "note"),
-)
+COLUMNS = (*records.FIELDS[2:], *records.STAMP_FIELDS)  # after the run and the target
 
 
 def write_report(run: Path) -> Path:
@@ -28,7 +25,7 @@ def write_report(run: Path) -> Path:
     """
     run = Path(run)
     settings = json.loads((run / "run.json").read_text("utf-8")) if (run / "run.json").exists() else {}
-    rows = records.read(run / "records.csv") if (run / "records.csv").exists() else []
+    rows = records.read(run) if (run / "records.csv").exists() else []
     if not settings and not rows:
         raise UserError(f"{run} holds neither run.json nor records.csv; name a folder under runs")
     outcomes = settings.get("outcomes", [])
@@ -89,21 +86,32 @@ def _records(rows: Sequence[records.Record]) -> str:
         same_target = list(group)
         parts.append(f"<h3>{escape(target)}</h3>")
         parts += [_comparison(target, measured) for measured in _comparable(same_target)]
-        if target in DIFFERENCES and any(_printed(target, record.data) for record in same_target):
-            parts.append(f"<p>Why printed and measured rows differ: {escape(DIFFERENCES[target])}</p>")
-        lines = [[escape(_cell(getattr(record, column))) for column in COLUMNS] for record in same_target]
+        reason = TARGETS[target].differs if target in TARGETS else ""
+        if reason and any(_printed(target, record.data) for record in same_target):
+            parts.append(f"<p>Why printed and measured rows differ: {escape(reason)}</p>")
+        lines = [[escape(_cell(cell)) for cell in _cells(record)] for record in same_target]
         parts.append(f"<details><summary>Every field</summary>\n{_table(COLUMNS, lines)}</details>")
     return "\n".join(parts)
 
 
+def _cells(record: records.Record) -> list[Any]:
+    """The values of COLUMNS."""
+    own = [getattr(record, name) for name in records.FIELDS[2:]]
+    return [*own, *(getattr(record.run, name) for name in records.STAMP_FIELDS)]
+
+
 SETTING = ("data", "split", "n", "convention", "profile", "seed")
+
+
+def _setting(record: records.Record) -> tuple[str, ...]:
+    return tuple(str(record.run.profile if name == "profile" else getattr(record, name)) for name in SETTING)
 
 
 def _comparable(rows: Sequence[records.Record]) -> list[list[records.Record]]:
     """The records that may stand in one table: equal in data, convention, profile and seed."""
     groups: dict[tuple[str, ...], list[records.Record]] = {}
     for record in rows:
-        groups.setdefault(tuple(str(getattr(record, name)) for name in SETTING), []).append(record)
+        groups.setdefault(_setting(record), []).append(record)
     return list(groups.values())
 
 
@@ -112,10 +120,12 @@ def _comparison(target: str, rows: Sequence[records.Record]) -> str:
     metrics = list(dict.fromkeys(record.metric for record in rows))
     table: dict[str, dict[str, str]] = {}
     for record in rows:
-        table.setdefault(record.row, {})[record.metric] = f"{record.value:#.4g}"
+        error = "" if record.error is None else f" ± {record.error:.1g}"
+        table.setdefault(record.row, {})[record.metric] = f"{record.value:#.4g}{error}"
     table = {f"{method}, as printed": row for method, row in _printed(target, rows[0].data).items()} | table
     lines = [[escape(name), *(row.get(metric, "") for metric in metrics)] for name, row in table.items()]
-    setting = ", ".join(f"{name} {_cell(getattr(rows[0], name)) or 'none'}" for name in SETTING)
+    values = zip(SETTING, _setting(rows[0]), strict=True)
+    setting = ", ".join(f"{name} {value or 'none'}" for name, value in values)
     return f"<p>{escape(setting)}</p>\n{_table(('row', *metrics), lines)}"
 
 
@@ -134,7 +144,7 @@ def _printed(target: str, data: str) -> dict[str, dict[str, str]]:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _table(columns: Iterable[str], lines: Iterable[Iterable[str]]) -> str:

@@ -4,12 +4,6 @@ import signal
 
 import pytest
 import torch
-
-from fusionlab import targets
-from fusionlab.bench import records
-from fusionlab.errors import UserError
-from fusionlab.methods import load
-from fusionlab.methods.mmdrfuse import Student, Teacher
 from fusionlab.methods.mmdrfuse_training import (
     PAPER_STUDENT,
     RELEASED_STUDENT,
@@ -20,6 +14,12 @@ from fusionlab.methods.mmdrfuse_training import (
     train,
     vgg_taps,
 )
+
+from fusionlab import targets
+from fusionlab.bench import records
+from fusionlab.errors import UserError
+from fusionlab.methods import load
+from fusionlab.methods.mmdrfuse import Student, Teacher
 from fusionlab.targets import mmdrfuse_ablation, mmdrfuse_efficiency
 
 

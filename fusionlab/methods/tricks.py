@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from fusionlab.methods.baselines import average, blur, laplacian, maximum
-from fusionlab.targets.comofusion import clipped_sum
 
 Image = Callable[[Tensor, Tensor], Tensor]
 
@@ -19,6 +18,11 @@ def infrared(ir: Tensor, vi: Tensor) -> Tensor:
 def visible(ir: Tensor, vi: Tensor) -> Tensor:
     """The visible image itself."""
     return vi
+
+
+def clipped_sum(ir: Tensor, vi: Tensor) -> Tensor:
+    """ir + vi - 127 of 255, clipped: where CoMoFusion's L_pvs leads, without any network."""
+    return (ir + vi - 127 / 255).clamp(0, 1)
 
 
 def sharpened(image: Tensor, amount: float = 3.0) -> Tensor:
