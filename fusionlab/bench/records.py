@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,10 @@ def append(folder: Path, record: Record) -> None:
 
     Each file grows by one write of whole rows, the run first, so that an interrupt leaves nothing half.
     """
-    if record.run not in read_stamps(folder):
+    there = read_stamps(folder)
+    if record.run not in there:
+        if record.run.run in {stamp.run for stamp in there}:
+            raise UserError(f"{folder} has another run called {record.run.run}; begin a new one")
         _append(folder / "runs.csv", STAMP_FIELDS, astuple(record.run))
     _append(folder / "records.csv", FIELDS, _cells(record))
 
@@ -96,6 +100,8 @@ def write(folder: Path, records: Iterable[Record]) -> None:
     """Replaces the records of a folder, sorted by what they measure, and its runs by those that remain."""
     ordered = sorted(records, key=lambda r: (r.target, r.row, r.metric, r.convention, *r.key[1:3], r.key[-1]))
     stamps = sorted({record.run for record in ordered}, key=lambda stamp: stamp.run)
+    if twice := [a.run for a, b in pairwise(stamps) if a.run == b.run]:
+        raise UserError(f"two runs are called {twice[0]}; rename the folder of one and run again")
     texts = {
         "runs.csv": _text([STAMP_FIELDS, *map(astuple, stamps)]),
         "records.csv": _text([FIELDS, *map(_cells, ordered)]),

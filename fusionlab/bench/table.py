@@ -152,7 +152,7 @@ def _measured(table: Table, target: str, run: Run, row: str | None, data: str) -
         for score in table.measure(rows, pairs, run):
             record = stamped(target, score, pairs if score.of == "table" else score.of, run)
             yield record
-            if table.keep:
+            if table.keep and score.values:
                 kept["|".join(record.key)] = score.values
         if table.picture:
             _draw(table.picture(list(rows), pairs, run), target, pairs, run)

@@ -1,5 +1,5 @@
-import shutil
-import subprocess
+"""Records in files: every digit survives, a damaged file is named, what cannot be trusted is listed."""
+
 from dataclasses import replace
 
 import pytest
@@ -7,78 +7,70 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusionlab.bench import records
-from fusionlab.bench.records import Record
 from fusionlab.errors import UserError
 
-SOUND = Record(
-    target="mmdrfuse/table5",
-    row="student",
-    metric="EN",
-    value=6.5,
-    unit="bit",
-    convention="wang",
-    data="roadscene",
-    split="test",
-    n="40 of 221",
-    profile="paper",
-    seed=0,
-    weights="0123456789ab",
-    device="cpu",
-    versions="python 3.11.7, torch 2.13.0",
-    commit="a" * 40,
-    command="fusionlab reproduce mmdrfuse/table5 --row student",
-    date="2026-11-21",
-)
+from .conftest import SOUND
+
 text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r\x00"), max_size=12)
 
 
-@given(value=st.floats(allow_nan=False), note=text, seed=st.integers(-5, 2**40))
-def test_a_record_survives_the_file_to_the_last_digit(tmp_path_factory, value, note, seed):
-    run = tmp_path_factory.mktemp("run")
-    written = [replace(SOUND, value=value, note=note, seed=seed), SOUND]
-    records.append(run, written[:1])
-    path = records.append(run, written[1:])
-    assert records.read(path) == written
-    assert path.read_text(encoding="utf-8").count("target,row,metric") == 1
+@given(
+    value=st.floats(allow_nan=False),
+    error=st.none() | st.floats(min_value=0, allow_infinity=False),
+    note=text,
+    seed=st.integers(-5, 2**40),
+)
+def test_a_record_survives_the_file_to_the_last_digit(tmp_path_factory, value, error, note, seed):
+    folder = tmp_path_factory.mktemp("run")
+    elsewhere = replace(SOUND.run, run="another", profile="gpu", command=note or "x")
+    written = [replace(SOUND, value=value, error=error, note=note, seed=seed), replace(SOUND, run=elsewhere)]
+    for record in written:
+        records.append(folder, record)
+    assert records.read(folder) == written
+    assert records.read_stamps(folder) == [SOUND.run, elsewhere]
+    assert (folder / "records.csv").read_text(encoding="utf-8").count("run,target,row") == 1
+
+
+def test_what_a_run_shares_is_written_once(tmp_path):
+    for k in range(50):
+        records.append(tmp_path, replace(SOUND, seed=k))
+    assert (tmp_path / "runs.csv").read_text().count(SOUND.run.command) == 1
+    assert SOUND.run.command not in (tmp_path / "records.csv").read_text()
+
+
+def test_writing_keeps_the_runs_that_are_left_and_orders_by_what_is_measured(tmp_path):
+    gone = replace(SOUND.run, run="gone")
+    records.append(tmp_path, replace(SOUND, run=gone))
+    rows = [replace(SOUND, row=row, seed=seed) for row in ("b", "a") for seed in (1, 0)]
+    records.write(tmp_path, rows)
+    assert [(r.row, r.seed) for r in records.read(tmp_path)] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    assert records.read_stamps(tmp_path) == [SOUND.run]
+    with pytest.raises(UserError, match="another run called 20260131-120000"):
+        records.append(tmp_path, replace(SOUND, run=replace(SOUND.run, profile="gpu")))
+    with pytest.raises(UserError, match="two runs are called 20260131-120000"):
+        records.write(tmp_path, [SOUND, replace(SOUND, seed=1, run=replace(SOUND.run, profile="gpu"))])
+    assert len(records.read(tmp_path)) == 4
 
 
 def test_a_damaged_or_foreign_file_is_refused_by_name(tmp_path):
-    path = records.append(tmp_path, [SOUND, SOUND])
-    path.write_text(path.read_text().rstrip("\n").rsplit(",", 9)[0])
+    records.append(tmp_path, SOUND)
+    records.append(tmp_path, replace(SOUND, seed=1))
+    file = tmp_path / "records.csv"
+    whole = file.read_text()
+    file.write_text(whole.rstrip("\n").rsplit(",", 5)[0])
     with pytest.raises(UserError, match=r"records\.csv, record 2: wrong number of columns"):
-        records.read(path)
-    path.write_text("a,b\n1,2\n")
+        records.read(tmp_path)
+    file.write_text(whole.replace("6.5", "six", 1))
+    with pytest.raises(UserError, match=r"record 1: could not convert .*six"):
+        records.read(tmp_path)
+    file.write_text(whole.replace("20260131-120000", "lost", 1))
+    with pytest.raises(UserError, match=r"record 1: no row of runs\.csv is called 'lost'"):
+        records.read(tmp_path)
+    file.write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="not a records file"):
-        records.append(tmp_path, [SOUND])
+        records.append(tmp_path, SOUND)
     with pytest.raises(UserError, match="there is no"):
-        records.read(tmp_path / "absent.csv")
-
-
-@pytest.mark.parametrize("field", ["data", "device", "weights", "seed", "profile", "split", "convention"])
-def test_a_new_measurement_replaces_its_own_key_only(field):
-    other = replace(SOUND, **{field: 9 if field == "seed" else "other"})
-    again = replace(SOUND, value=7.0, date="2026-12-01", commit="b" * 40)
-    assert records.merge([SOUND], [other]) == [SOUND, other]
-    assert records.merge([SOUND, other], [again]) == [again, other]
-
-
-def test_promoting_merges_by_paper_and_leaves_the_rest(tmp_path):
-    run, figures = tmp_path / "run", tmp_path / "figures"
-    elsewhere = replace(SOUND, target="caf/table3")
-    records.append(figures / "mmdrfuse", [SOUND, replace(SOUND, row="teacher")])
-    records.append(run, [replace(SOUND, value=6.75), replace(SOUND, data="scenes"), elsewhere])
-    written = records.promote(run, figures)
-    assert [path.parent.name for path in written] == ["caf", "mmdrfuse"]
-    kept = {(r.data, r.row): r.value for r in records.read(figures / "mmdrfuse" / "records.csv")}
-    assert kept == {("roadscene", "student"): 6.75, ("roadscene", "teacher"): 6.5, ("scenes", "student"): 6.5}
-    assert records.read(figures / "caf" / "records.csv") == [elsewhere]
-
-
-def test_an_unsound_record_is_not_promoted(tmp_path):
-    records.append(tmp_path / "run", [SOUND, replace(SOUND, row="x", commit="")])
-    with pytest.raises(UserError, match="no commit"):
-        records.promote(tmp_path / "run", tmp_path / "figures")
-    assert not (tmp_path / "figures").exists()
+        records.read(tmp_path / "absent")
 
 
 @pytest.mark.parametrize(
@@ -86,46 +78,21 @@ def test_an_unsound_record_is_not_promoted(tmp_path):
     [
         ({"command": ""}, "no command"),
         ({"commit": ""}, "no commit"),
+        ({"device": ""}, "no device"),
         ({"weights": ""}, "weights"),
         ({"weights": "official"}, "weights"),
         ({"weights": "0123456789a"}, "weights"),
         ({"value": float("nan")}, "nan"),
         ({"value": float("inf")}, "inf"),
+        ({"error": float("nan")}, "standard error"),
+        ({"error": -1.0}, "standard error"),
         ({"target": "table5"}, "paper/table"),
+        ({"data": ""}, "no data"),
     ],
 )
 def test_the_lint_names_what_is_missing(change, fault):
-    assert records.lint([SOUND, replace(SOUND, weights="none")]) == []
-    faults = records.lint([SOUND, replace(SOUND, **change)])
+    assert records.lint([SOUND, replace(SOUND, weights="none", error=None)]) == []
+    stamp = {name: change.pop(name) for name in list(change) if name in records.STAMP_FIELDS}
+    faults = records.lint([SOUND, replace(SOUND, run=replace(SOUND.run, **stamp), **change)])
     assert len(faults) == 1
     assert fault in faults[0]
-
-
-def git(root, *arguments):
-    who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-    return subprocess.run(
-        ["git", *who, *arguments], cwd=root, capture_output=True, text=True, check=True
-    ).stdout
-
-
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not on PATH")
-def test_the_commit_of_a_checkout_and_of_a_wheel(tmp_path):
-    assert records.commit(tmp_path).startswith("wheel-")
-    git(tmp_path, "init")
-    assert records.commit(tmp_path) == "unknown"
-    (tmp_path / "fusionlab").mkdir()
-    (tmp_path / "fusionlab" / "a.py").write_text("x = 1\n")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-m", "a")
-    head = git(tmp_path, "rev-parse", "HEAD").strip()
-    (tmp_path / "figures.csv").write_text("a result is not code\n")
-    assert records.commit(tmp_path) == head
-    (tmp_path / "fusionlab" / "b.py").write_text("x = 2\n")
-    assert records.commit(tmp_path) == f"{head}+dirty"
-
-
-def test_the_environment_names_the_versions_without_a_machine_path():
-    found = records.environment("cpu")
-    assert found["device"] == "cpu"
-    assert "torch 2." in found["versions"]
-    assert "/" not in found["versions"]

@@ -1,16 +1,18 @@
 """Printed rows and promoted records, as notebooks read them."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fusionlab import lab
+from fusionlab import lab, paths
 from fusionlab.bench import records
 from fusionlab.errors import UserError
+from fusionlab.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
-PROMOTED = sorted((ROOT / "figures").glob("*/records.csv"))
+PROMOTED = sorted(path.parent for path in (ROOT / "figures").glob("*/records.csv"))
 
 
 def test_a_printed_row_is_the_papers_and_an_unknown_one_names_the_known():
@@ -36,30 +38,48 @@ def test_decoded_rows_name_what_fits_and_an_unknown_one_names_the_known():
         lab.decoded("comofusion", "table1", "TNO", "CoMoFusion")
 
 
-def test_recorded_rows_hold_every_metric_once():
-    rows = lab.recorded("mmdrfuse/table5", data="roadscene", convention="mmdrfuse")
+def test_wide_rows_hold_every_metric_once():
+    rows = lab.wide(lab.results("mmdrfuse/table5", "roadscene", "mmdrfuse"))
     assert {"student-released/stretch", "maximum/clip"} <= {row["row"] for row in rows}
     assert all(list(row) == ["row", "EN", "MI", "Qabf", "SD", "SSIM", "VIF"] for row in rows)
 
 
 def test_seeds_are_never_mixed_into_one_row():
-    assert len({record.seed for record in lab.promoted("mmdrfuse/student", data="scenes")}) > 1
+    found = lab.results("mmdrfuse/student", "scenes")
+    assert len({record.seed for record in found}) > 1
     with pytest.raises(UserError, match="more than one"):
-        lab.recorded("mmdrfuse/student", data="scenes")
+        lab.wide(found)
     with pytest.raises(UserError, match="no record of mmdrfuse/table5 on tno"):
-        lab.recorded("mmdrfuse/table5", data="tno")
+        lab.results("mmdrfuse/table5", "tno")
 
 
-@pytest.mark.parametrize("path", PROMOTED, ids=[path.parent.name for path in PROMOTED])
-def test_promoted_records_are_sound_and_come_from_a_commit(path):
-    promoted = records.read(path)
+def test_two_records_of_one_number_and_two_profiles_are_refused(tmp_path, monkeypatch, sound, stamped):
+    monkeypatch.setattr(paths, "asset", lambda name: tmp_path / name)
+    folder = tmp_path / "figures" / "mmdrfuse"
+    records.write(folder, [sound])
+    assert lab.results("mmdrfuse/table5", "roadscene") == [sound]
+    records.write(folder, [sound, replace(sound, weights="f" * 12, value=1.0)])
+    with pytest.raises(UserError, match="stands twice"):
+        lab.results("mmdrfuse/table5", "roadscene")
+    records.write(folder, [sound, replace(stamped(run="b", profile="gpu"), row="teacher")])
+    with pytest.raises(UserError, match="promoted at gpu and laptop"):
+        lab.results("mmdrfuse/table5", "roadscene")
+
+
+@pytest.mark.parametrize("folder", PROMOTED, ids=[folder.name for folder in PROMOTED])
+def test_promoted_records_are_sound_unique_and_come_from_a_commit(folder):
+    promoted = records.read(folder)
     assert promoted
     assert records.lint(promoted) == []
-    assert not {record.commit for record in promoted if record.commit.endswith("+dirty")}
+    assert not {record.run.commit for record in promoted if len(record.run.commit) != 40}
+    assert len({record.key for record in promoted}) == len(promoted)
+    for target in {record.target for record in promoted}:
+        assert {r.row for r in promoted if r.target == target} <= set(TARGETS[target].rows)
+        assert len({r.run.profile for r in promoted if r.target == target}) == 1
 
 
 def test_every_committed_weight_was_measured():
-    measured = {record.weights for path in PROMOTED for record in records.read(path)} - {"none"}
+    measured = {record.weights for folder in PROMOTED for record in records.read(folder)} - {"none"}
     weights = sorted((ROOT / "data" / "weights").iterdir())
     assert weights
     for path in weights:
