@@ -42,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(data_cli.app, name="data")
+app.add_typer(data_cli.data_app, name="data")
 
 
 def _version(wanted: bool) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from fusionlab import paths
 from fusionlab.data.pair import to_uint8
-from fusionlab.data.sources import File, choose, locate
+from fusionlab.data.registry import File, choose
+from fusionlab.data.sources import locate
 from fusionlab.errors import UserError
 from fusionlab.methods import baselines, comofusion, mmdrfuse
 

@@ -50,7 +50,8 @@ def evaluate(
     ir, vi, fused: grey levels 0..255 as arrays or tensors (H, W) or (B, 1, H, W), or lists of them whose
     sizes may differ from image to image. The fused image is the one written to file, by the convention's own
     rule: `to_uint8(fused, save=CONVENTIONS[convention].save)`. metrics: all of the convention where None.
-    names: one an image, else "0", "1" and so on. Values are computed in float64, image by image.
+    names: one an image, else "0", "1" and so on. Values are computed in float64, image by image, on the
+    device of the fused image, to which its sources are moved (on the CPU where that has no float64).
 
     Raises UserError for an unknown convention or metric, for values that are not grey levels 0..255 (floats
     within [0, 1] too), for sources and fused images that differ in number or size, and for images below a
@@ -70,7 +71,8 @@ def compare(
 ) -> dict[str, Scores]:
     """Scores the fused images of several methods as `evaluate` does, a batch at a time.
 
-    Statistics of the sources are taken once, however many methods there are.
+    Statistics of the sources are taken once, however many methods there are; all images of a pair are scored
+    on the device of the first method's.
 
     fused: method -> its image of every pair of sources. Returns method -> its scores, in that order.
     """
@@ -93,9 +95,10 @@ def compare(
 def score_pair(variant: Variant, ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     """Values (B,) of fused images (B, 1, H, W) of one pair of sources (1, 1, H, W), grey levels 0..255.
 
-    Few images at a time, so that temporaries stay small; what the sources alone decide is computed once.
+    Few images at a time, so that temporaries stay small; what the sources alone decide is computed once. The
+    sources are moved to the device of the fused images.
     """
-    ir, vi = ir.to(torch.float64), vi.to(torch.float64)
+    ir, vi = (source.to(fused.device, torch.float64) for source in (ir, vi))
     batches = fused.split(max(1, AT_ONCE // ir.numel()))
     with remembering(ir, vi):
         return torch.cat([variant.function(ir, vi, batch.to(torch.float64)) for batch in batches])
@@ -104,7 +107,7 @@ def score_pair(variant: Variant, ir: Tensor, vi: Tensor, fused: Tensor) -> Tenso
 def _rows(label: str, group: tuple[Tensor, ...], variants: dict[str, Variant]) -> list[Row]:
     """One row a method: its values for one pair of sources, all images uint8 (1, 1, H, W)."""
     ir, vi, *fused = group
-    together = torch.cat(fused)
+    together = torch.cat([image.to(fused[0].device) for image in fused])
     values = [score_pair(variant, ir, vi, together).tolist() for variant in variants.values()]
     return [
         {"name": label, **dict(zip(variants, column, strict=True))} for column in zip(*values, strict=True)

@@ -15,15 +15,23 @@ Images = Image | Sequence[Image]
 
 
 def read_images(images: Images, role: str) -> list[Tensor]:
-    """The images as uint8 tensors (1, 1, H, W), on their device.
+    """The images as uint8 tensors (1, 1, H, W), where `scoring_device` has them.
 
     Takes an array or tensor (H, W) or (B, 1, H, W), or a list of such whose sizes may differ. Floats are
-    rounded half up, as writing a file rounds them. Devices without float64 (mps) hand over to the CPU.
+    rounded half up, as writing a file rounds them.
     Raises UserError on other shapes, on NaN, on values outside 0..255 and on float images within [0, 1].
     """
     if isinstance(images, Sequence):
         return [image for i, item in enumerate(images) for image in _read(item, f"{role}[{i}]").split(1)]
     return list(_read(images, role).split(1))
+
+
+def scoring_device(fused: Tensor) -> torch.device:
+    """Where a fused image is scored: where it lies, or on the CPU where that device has no float64 (mps).
+
+    What it is compared with, its sources or its truth, is moved there.
+    """
+    return torch.device("cpu") if fused.device.type == "mps" else fused.device
 
 
 def _read(image: Image, label: str) -> Tensor:
@@ -35,7 +43,7 @@ def _read(image: Image, label: str) -> Tensor:
         x = x[None, None]
     if x.ndim != 4 or x.shape[1] != 1 or x.numel() == 0:
         raise UserError(f"{label} has shape {shape}; pass grey images (H, W) or (B, 1, H, W), or a list")
-    x = x.cpu() if x.device.type == "mps" else x
+    x = x.to(scoring_device(x))
     if x.dtype == torch.uint8:
         return x
     values = x.to(torch.float64)  # every other type fits into it, and torch can compare few of the others

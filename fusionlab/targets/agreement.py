@@ -15,7 +15,7 @@ from fusionlab.data import open_pairs
 from fusionlab.data.folders import Pairs
 from fusionlab.errors import UserError
 from fusionlab.metrics import METRICS
-from fusionlab.metrics.truth import kept, psnr, ssim
+from fusionlab.metrics.truth import kept, psnr_to_truth, ssim_to_truth
 from fusionlab.targets.comofusion import require
 from fusionlab.targets.metrics import LEARNED, RANKED, Image, form, fusers, open_set, score
 from fusionlab.targets.tricks import BASELINES, TRICKS
@@ -99,8 +99,8 @@ def against_truth(pairs: Pairs, images: dict[str, Image]) -> dict[str, Tensor]:
         if pair.truth is None:
             raise UserError(f"{pair.name} has no truth to be compared with")
         fused = [image(pair.ir, pair.vi).clamp(0, 1) for image in images.values()]
-        rows["PSNR"].append([psnr(x, pair.truth.reference) for x in fused])
-        rows["SSIM"].append([ssim(x, pair.truth.reference) for x in fused])
+        rows["PSNR"].append([psnr_to_truth(x, pair.truth.reference) for x in fused])
+        rows["SSIM"].append([ssim_to_truth(x, pair.truth.reference) for x in fused])
         rows["kept"].append([_mean_there(kept(x, pair.truth).values()) for x in fused])
     return {name: torch.tensor(values, dtype=torch.float64) for name, values in rows.items()}
 

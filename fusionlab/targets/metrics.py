@@ -18,7 +18,7 @@ from fusionlab.errors import UserError
 from fusionlab.methods import load
 from fusionlab.methods.baselines import average
 from fusionlab.metrics import CONVENTIONS, METRICS, Variant, evaluate, score_pair
-from fusionlab.metrics.truth import kept, psnr
+from fusionlab.metrics.truth import kept, psnr_to_truth
 from fusionlab.targets.comofusion import require
 from fusionlab.targets.tricks import BASELINES, TRICKS, noisy
 
@@ -229,7 +229,7 @@ def truth_preview(row: str | None, profile: str, data: str, seed: int, run: Path
         fused = [fuser(view.ir, view.vi) for view in views]
         truths = [view.truth for view in views if view.truth is not None]
         by_truth = [
-            {**kept(image, truth), "PSNR": psnr(image, truth.reference)}
+            {**kept(image, truth), "PSNR": psnr_to_truth(image, truth.reference)}
             for image, truth in zip(fused, truths, strict=True)
         ]
         saved = [to_uint8(image) for image in fused]

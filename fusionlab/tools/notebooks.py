@@ -13,6 +13,7 @@ from typing import Any
 
 from fusionlab import __version__
 from fusionlab.bench.records import environment, this_command
+from fusionlab.data.registry import datasets
 from fusionlab.errors import UserError
 from fusionlab.lab.session import resolve_data, resolve_profile
 from fusionlab.paths import mirror_address, runs
@@ -125,8 +126,6 @@ def own_kernel(variables: Mapping[str, str]) -> type:
 
 def located(data: str) -> str:
     """A folder as an absolute path, since kernels start in the notebook's folder; a name stays a name."""
-    from fusionlab.data.sources import datasets
-
     path = Path(data).expanduser()
     is_name = data == "scenes" or data in datasets()
     return str(path.resolve()) if path.is_dir() and not is_name else data
