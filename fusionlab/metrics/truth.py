@@ -26,9 +26,9 @@ def kept(fused: Tensor, truth: "Truth") -> dict[str, float]:
     NaN where the region has fewer than 64 pixels or the fused image is constant in it. Our own definition.
     """
     scores = {}
-    fused, both = _together(fused, truth.both)
-    for name, code, camera in (("kept ir", 1, truth.ir), ("kept vi", 2, truth.vi)):
-        fused, clear = _together(fused, camera)
+    device = scoring_device(fused)
+    fused, both, ir, vi = (x.to(device) for x in (fused, truth.both, truth.ir, truth.vi))
+    for name, code, clear in (("kept ir", 1, ir), ("kept vi", 2, vi)):
         inside = both == code
         values = torch.stack([fused[0, 0][inside], clear[0, 0][inside]]).double()
         scores[name] = torch.corrcoef(values)[0, 1].item() if inside.sum() >= FEWEST else float("nan")
@@ -41,8 +41,7 @@ def psnr_to_truth(fused: Tensor, reference: Tensor) -> float:
     It rewards grey levels close to the reference, whatever their place, so that a bland image can win. Images
     (1, 1, H, W) in [0, 1] of any size. Raises UserError for other ranges.
     """
-    _check(fused, reference, 1)
-    fused, reference = _together(fused, reference)
+    fused, reference = _checked(fused, reference, 1)
     return -10 * (fused - reference).double().square().mean().log10().item()
 
 
@@ -52,17 +51,12 @@ def ssim_to_truth(fused: Tensor, reference: Tensor) -> float:
     It rewards local contrast and structure of the reference, under Gaussian windows 11 x 11 with range 1.
     Images (1, 1, H, W) in [0, 1], sides from 11. Raises UserError for other ranges and smaller sides.
     """
-    _check(fused, reference, 11)
-    fused, reference = _together(fused, reference)
+    fused, reference = _checked(fused, reference, 11)
     return ssim(reference.double(), fused.double(), data_range=1).item()
 
 
-def _together(fused: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    device = scoring_device(fused)
-    return fused.to(device), known.to(device)
-
-
-def _check(fused: Tensor, reference: Tensor, side: int) -> None:
+def _checked(fused: Tensor, reference: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Both images, on one device."""
     for name, image in (("fused", fused), ("reference", reference)):
         low, high = image.min().item(), image.max().item()
         if not 0 <= low <= high <= 1:
@@ -71,3 +65,5 @@ def _check(fused: Tensor, reference: Tensor, side: int) -> None:
             )
         if min(image.shape[-2:]) < side:
             raise UserError(f"{name} is smaller than {side} pixels a side; take a larger scene")
+    device = scoring_device(fused)
+    return fused.to(device), reference.to(device)
