@@ -17,7 +17,7 @@ from torch import Tensor
 from fusionlab.errors import UserError
 from fusionlab.metrics.catalogue import METRICS, Metric, explain
 from fusionlab.metrics.conventions import CONVENTIONS, Convention, Variant, find_convention
-from fusionlab.metrics.inputs import Images, read_images
+from fusionlab.metrics.inputs import GreyImages, read_images
 from fusionlab.metrics.memory import remembering
 from fusionlab.metrics.scores import Row, Scores
 
@@ -38,9 +38,9 @@ AT_ONCE = 480 * 640  # pixels of fused images in one batch; keeps temporaries un
 
 
 def evaluate(
-    ir: Images,
-    vi: Images,
-    fused: Images,
+    ir: GreyImages,
+    vi: GreyImages,
+    fused: GreyImages,
     convention: str,
     metrics: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
@@ -62,9 +62,9 @@ def evaluate(
 
 @torch.no_grad()
 def compare(
-    ir: Images,
-    vi: Images,
-    fused: Mapping[str, Images],
+    ir: GreyImages,
+    vi: GreyImages,
+    fused: Mapping[str, GreyImages],
     convention: str,
     metrics: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
@@ -127,7 +127,7 @@ def _select(convention: Convention, metrics: Sequence[str] | None) -> dict[str, 
     return {metric: known[metric] for metric in wanted}
 
 
-def _matched(ir: Images, vi: Images, fused: Mapping[str, Images]) -> list[tuple[Tensor, ...]]:
+def _matched(ir: GreyImages, vi: GreyImages, fused: Mapping[str, GreyImages]) -> list[tuple[Tensor, ...]]:
     """For each pair of sources: infrared, visible and the fused image of every method."""
     sources = read_images(ir, "ir"), read_images(vi, "vi")
     methods = {method: read_images(images, method) for method, images in fused.items()}

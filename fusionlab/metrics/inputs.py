@@ -10,11 +10,11 @@ from torch import Tensor
 
 from fusionlab.errors import UserError
 
-Image = Tensor | NDArray[Any]
-Images = Image | Sequence[Image]
+GreyImage = Tensor | NDArray[Any]
+GreyImages = GreyImage | Sequence[GreyImage]
 
 
-def read_images(images: Images, role: str) -> list[Tensor]:
+def read_images(images: GreyImages, role: str) -> list[Tensor]:
     """The images as uint8 tensors (1, 1, H, W), where `scoring_device` has them.
 
     Takes an array or tensor (H, W) or (B, 1, H, W), or a list of such whose sizes may differ. Floats are
@@ -34,7 +34,7 @@ def scoring_device(fused: Tensor) -> torch.device:
     return torch.device("cpu") if fused.device.type == "mps" else fused.device
 
 
-def _read(image: Image, label: str) -> Tensor:
+def _read(image: GreyImage, label: str) -> Tensor:
     x = image if isinstance(image, Tensor) else _tensor(image, label)
     if x.dtype == torch.bool or x.is_complex():
         raise UserError(f"{label} holds {x.dtype} values; pass uint8 grey levels 0..255")

@@ -49,7 +49,7 @@ def examine() -> Findings:
     return findings
 
 
-def fault(module: str) -> str | None:
+def import_fault(module: str) -> str | None:
     """Why a module cannot be imported, None where it can. A broken package may raise any exception."""
     try:
         importlib.import_module(module)
@@ -67,7 +67,7 @@ def _version(distribution: str) -> str | None:
 
 def _packages(findings: Findings) -> None:
     for name in CORE:
-        cause = fault(MODULES.get(name, name))
+        cause = import_fault(MODULES.get(name, name))
         findings.add("core", _package(name, cause))
         if cause:
             findings.usable = False
@@ -83,7 +83,7 @@ def _packages(findings: Findings) -> None:
     # Neither is needed to fuse; the lpips wheel carries the linear weights of a loss that later methods use.
     findings.add("optional", _package("lpips"))
     findings.add(
-        "optional", _package("torchvision", fault("torchvision") if _version("torchvision") else None)
+        "optional", _package("torchvision", import_fault("torchvision") if _version("torchvision") else None)
     )
     if _version("lpips") is None:
         findings.remedies.append(
@@ -96,7 +96,7 @@ def _package(name: str, cause: str | None = None) -> str:
 
 
 def _device(findings: Findings) -> None:
-    if fault("torch"):
+    if import_fault("torch"):
         return
     import torch
 
