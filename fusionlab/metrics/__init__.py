@@ -17,7 +17,7 @@ from torch import Tensor
 from fusionlab.errors import UserError
 from fusionlab.metrics.catalogue import METRICS, Metric, explain
 from fusionlab.metrics.conventions import CONVENTIONS, Convention, Variant, find_convention
-from fusionlab.metrics.inputs import GreyImages, read_images
+from fusionlab.metrics.inputs import GreyImages, read_images, scoring_device
 from fusionlab.metrics.memory import remembering
 from fusionlab.metrics.scores import Row, Scores
 
@@ -96,10 +96,11 @@ def score_pair(variant: Variant, ir: Tensor, vi: Tensor, fused: Tensor) -> Tenso
     """Values (B,) of fused images (B, 1, H, W) of one pair of sources (1, 1, H, W), grey levels 0..255.
 
     Few images at a time, so that temporaries stay small; what the sources alone decide is computed once. The
-    sources are moved to the device of the fused images.
+    sources are moved to the device of the fused images (to the CPU where that has no float64).
     """
-    ir, vi = (source.to(fused.device, torch.float64) for source in (ir, vi))
-    batches = fused.split(max(1, AT_ONCE // ir.numel()))
+    device = scoring_device(fused)
+    ir, vi = (source.to(device, torch.float64) for source in (ir, vi))
+    batches = fused.to(device).split(max(1, AT_ONCE // ir.numel()))
     with remembering(ir, vi):
         return torch.cat([variant.function(ir, vi, batch.to(torch.float64)) for batch in batches])
 

@@ -13,7 +13,7 @@ from fusionlab.metrics.filters import gaussian_taps, separable, uniform_taps
 )
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_equals_the_dense_window(taps: list[float], step: int) -> None:
-    x = np.random.default_rng(0).uniform_taps(0, 255, (2, 3, 17, 22))
+    x = np.random.default_rng(0).uniform(0, 255, (2, 3, 17, 22))
     filtered = separable(torch.from_numpy(x), taps, step).numpy()
     for index in np.ndindex(2, 3):
         dense = convolve2d(x[index], np.outer(taps, taps), mode="valid")[::step, ::step]
