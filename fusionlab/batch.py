@@ -1,7 +1,7 @@
 """Fusing and scoring image files: two or three of them, or folders whose images are matched by name.
 
-The work behind `fusionlab fuse` and `fusionlab evaluate`, without a command line: it knows fusers and metrics,
-as neither data nor metrics may.
+The work behind `fusionlab fuse` and `fusionlab evaluate`, without a command line; it knows fusers and
+metrics, as neither data nor metrics may.
 """
 
 import csv
