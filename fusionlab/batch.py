@@ -1,4 +1,8 @@
-"""Fusing and scoring image files: two or three of them, or folders whose images are matched by name."""
+"""Fusing and scoring image files: two or three of them, or folders whose images are matched by name.
+
+The work behind `fusionlab fuse` and `fusionlab evaluate`, without a command line; it knows fusers and
+metrics, as neither data nor metrics may.
+"""
 
 import csv
 import io
@@ -10,14 +14,14 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
-from fusionlab.data.folders import open_pair
+from fusionlab.data.folders import match_images, open_pair
 from fusionlab.data.pair import FORMATS, luminance, read_image, to_uint8, write_image
 from fusionlab.errors import UserError
 from fusionlab.fuser import Fuser, fuse
 from fusionlab.metrics import METRICS, Scores, compare
 from fusionlab.metrics.conventions import find_convention
 from fusionlab.metrics.scores import Row
-from fusionlab.processes import spread
+from fusionlab.processes import in_processes
 
 # Name of each image that could not be worked on, and why.
 Failures = dict[str, str]
@@ -31,7 +35,7 @@ def fuse_files(
     The colour of the visible image is kept. Returns how many were written and why others were not, among
     them any whose result would overwrite an input. Raises UserError where paths do not exist or fit together.
     """
-    whole, failures = match({"infrared": ir, "visible": vi})
+    whole, failures = match_paths({"infrared": ir, "visible": vi})
     folders = vi.is_dir()
     if folders and output.exists() and (not output.is_dir() or output.samefile(ir) or output.samefile(vi)):
         raise UserError(f"{output} is a file or an input folder; name another folder for the results")
@@ -82,7 +86,7 @@ def score_files(
         )
     jobs, failures = find_jobs(ir, vi, fused)
     rows: dict[Path, list[Row]] = {method: [] for method in fused}
-    done = spread(partial(score_job, convention, metrics), jobs, workers)
+    done = in_processes(partial(score_job, convention, metrics), jobs, workers)
     for job, outcome in tqdm(done, "scoring", len(jobs), unit="pair", disable=len(jobs) == 1):
         for method, file in job.fused.items():
             row = outcome if isinstance(outcome, UserError) else outcome[method]
@@ -105,7 +109,7 @@ def find_jobs(ir: Path, vi: Path, fused: Sequence[Path]) -> tuple[list[Job], Fai
     jobs: dict[tuple[Path, Path], Job] = {}
     failures: Failures = {}
     for method in fused:
-        whole, left_out = match({"infrared": ir, "visible": vi, "fused": method})
+        whole, left_out = match_paths({"infrared": ir, "visible": vi, "fused": method})
         failures |= {_label(method, name, fused): reason for name, reason in left_out.items()}
         for ir_file, vi_file, file in whole.values():
             jobs.setdefault((ir_file, vi_file), Job(ir_file, vi_file, {})).fused[method] = file
@@ -188,7 +192,7 @@ def attempt(names: Iterable[str], work: Callable[[str], None], doing: str) -> Fa
     return failures
 
 
-def match(roles: dict[str, Path]) -> tuple[dict[str, list[Path]], Failures]:
+def match_paths(roles: dict[str, Path]) -> tuple[dict[str, list[Path]], Failures]:
     """The images that have one stem in every role, and why other stems are left out.
 
     `roles` maps "infrared", "visible" and so on to files, which are one match named by the last of them, or
@@ -202,26 +206,7 @@ def match(roles: dict[str, Path]) -> tuple[dict[str, list[Path]], Failures]:
         return {paths[-1].stem: paths}, {}
     if files := [str(path) for path in paths if not path.is_dir()]:
         raise UserError(f"{' and '.join(files)} beside a folder: give only files or only folders")
-    found = [_by_stem(folder) for folder in paths]
-    stems = sorted(set().union(*found))
-    if not stems:
+    whole, failures = match_images(paths)
+    if not whole and not failures:
         raise UserError(f"there are no PNG, JPEG, BMP or TIFF images in {' or '.join(map(str, paths))}")
-    whole, failures = {}, {}
-    for stem in stems:
-        absent = [str(folder) for folder, images in zip(paths, found) if stem not in images]
-        double = [images[stem] for images in found if len(images.get(stem, [])) > 1]
-        if absent:
-            failures[stem] = f"no image of this name in {' and '.join(absent)}"
-        elif double:
-            failures[stem] = f"{' and '.join(map(str, double[0]))} have one name; keep one of them"
-        else:
-            whole[stem] = [images[stem][0] for images in found]
     return whole, failures
-
-
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
-    images: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.is_file():
-            images.setdefault(path.stem, []).append(path)
-    return images

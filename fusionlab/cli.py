@@ -43,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(data_cli.app, name="data")
+app.add_typer(data_cli.data_app, name="data")
 
 STUDENTS = [name for name, method in METHODS.items() if method.network == "mmdrfuse.Student"]
 

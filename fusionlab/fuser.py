@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from fusionlab import paths
 from fusionlab.data.pair import to_uint8
-from fusionlab.data.sources import choose, locate
+from fusionlab.data.registry import choose
+from fusionlab.data.sources import locate
 from fusionlab.errors import UserError
 from fusionlab.methods import METHODS, Found, Method, Released, Shipped, WeightFile
 from fusionlab.nets.features import BACKBONES, vgg

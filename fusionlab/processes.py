@@ -1,4 +1,4 @@
-"""Work spread over processes of one thread each, so that a result does not depend on how many there are."""
+"""Work shared out to processes of one thread each, so that a result does not depend on how many there are."""
 
 import os
 import signal
@@ -14,13 +14,13 @@ import torch
 
 from fusionlab.errors import UserError
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
-def spread(
-    work: Callable[[Item], Result], items: Sequence[Item], workers: int = 1
-) -> Iterator[tuple[Item, Result | UserError]]:
+def in_processes(
+    work: Callable[[_Item], _Result], items: Sequence[_Item], workers: int = 1
+) -> Iterator[tuple[_Item, _Result | UserError]]:
     """Yields each item with its result, or with the UserError that it raised, as they are ready.
 
     With one worker the work is done here, in order. More are new processes, to which `work` and the items are
@@ -44,14 +44,14 @@ def spread(
         pool.shutdown(cancel_futures=True)
 
 
-def _outcome(work: Callable[[Item], Result], item: Item) -> Result | UserError:
+def _outcome(work: Callable[[_Item], _Result], item: _Item) -> _Result | UserError:
     try:
         return work(item)
     except UserError as error:
         return error
 
 
-def _result(future: "Future[Result | UserError]") -> Result | UserError:
+def _result(future: "Future[_Result | UserError]") -> _Result | UserError:
     try:
         return future.result()
     except BrokenProcessPool:

@@ -16,7 +16,7 @@ from fusionlab.bench import records
 from fusionlab.bench.records import Record
 from fusionlab.bench.run import PROFILES, Run, find_profile
 from fusionlab.data import Pair, Pairs, open_pairs, to_uint8, write_image
-from fusionlab.data.sources import datasets, registry
+from fusionlab.data.registry import choose, datasets
 from fusionlab.errors import UserError
 from fusionlab.metrics import CONVENTIONS, evaluate
 
@@ -109,7 +109,7 @@ class Table:
 
 def _has(data: str, split: str | None) -> bool:
     """Whether a set is registered with such a split; scenes have every one, a folder none."""
-    splits = {file.split for file in registry() if file.dataset == data} if data in datasets() else set()
+    splits = {file.split for file in choose(data)} if data in datasets() else set()
     return data == "scenes" or split in splits
 
 

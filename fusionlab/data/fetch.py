@@ -10,7 +10,8 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from fusionlab import paths
-from fusionlab.data.sources import File, WrongBytesError, locate, read_verified
+from fusionlab.data.registry import File
+from fusionlab.data.sources import WrongBytesError, locate, read_verified
 from fusionlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ TIMEOUT = 20.0  # seconds without an answer, or without a further byte
 RETRIES = 2  # pooch waits one second before the first, two before the second
 THREADS = 8
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def address(file: File) -> str:
@@ -177,8 +178,8 @@ def _reason(fault: "requests.RequestException") -> str:
 
 
 def _all(
-    work: Callable[[Item], Result], items: Sequence[Item], title: str, stopped: Event | None = None
-) -> list[Result]:
+    work: Callable[[_Item], _Result], items: Sequence[_Item], title: str, stopped: Event | None = None
+) -> list[_Result]:
     """The results in order, by threads; the first exception, Ctrl-C too, stops what has not begun.
 
     It sets `stopped` too, for work that can look at it.

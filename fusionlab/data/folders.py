@@ -82,23 +82,20 @@ def open_folder(folder: str | Path) -> Pairs:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; check the path")
-    ir, vi = _images(_subfolder(folder, IR_FOLDERS)), _images(_subfolder(folder, VI_FOLDERS))
-    alone = sorted(ir.keys() ^ vi.keys())
-    if alone:
-        path = (ir | vi)[alone[0]]
-        others = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
-        raise UserError(
-            f"{path}{others} has no partner of that name; add the missing image or remove this one"
-        )
-    if not ir:
+    whole, faults = match_images([_subfolder(folder, IR_FOLDERS), _subfolder(folder, VI_FOLDERS)])
+    if faults:
+        first = next(iter(faults.values()))
+        raise UserError(f"{first} (names at fault: {len(faults)})" if len(faults) > 1 else first)
+    if not whole:
         raise UserError(f"{folder} holds no pairs; put images of equal names into its subfolders ir and vi")
 
     def read(name: str) -> Pair:
-        if name not in ir:
-            raise UserError(f"{folder} has no pair {name}; its names run from {min(ir)} to {max(ir)}")
-        return open_pair(ir[name], vi[name])
+        if name not in whole:
+            raise UserError(f"{folder} has no pair {name}; its names run from {min(whole)} to {max(whole)}")
+        ir_path, vi_path = whole[name]
+        return open_pair(ir_path, vi_path)
 
-    return Pairs(folder.resolve().name, "all", tuple(sorted(ir)), read, total=len(ir))
+    return Pairs(folder.resolve().name, "all", tuple(whole), read, total=len(whole))
 
 
 def _subfolder(folder: Path, known: tuple[str, ...]) -> Path:
@@ -111,13 +108,35 @@ def _subfolder(folder: Path, known: tuple[str, ...]) -> Path:
     return found[0]
 
 
-def _images(folder: Path) -> dict[str, Path]:
-    """File stem -> image file."""
-    images: dict[str, Path] = {}
+def match_images(folders: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[str, str]]:
+    """What several folders hold under one name: stem -> its image in each of them, sorted by stem.
+
+    The second mapping says of every other stem what is at fault: no image in a folder, or two in one. Files
+    that are no PNG, JPEG, BMP or TIFF, and hidden ones, are passed over.
+    """
+    held = [_images(folder) for folder in folders]
+    whole, faults = {}, {}
+    for stem in sorted(set().union(*held)):
+        found = [images.get(stem, []) for images in held]
+        absent = [str(folder) for folder, images in zip(folders, found) if not images]
+        double = next((images for images in found if len(images) > 1), None)
+        if absent:
+            (alone, *_), *_ = filter(None, found)
+            faults[stem] = (
+                f"{alone} has no partner of that name in {' and '.join(absent)}; "
+                "add the missing image or remove this one"
+            )
+        elif double:
+            faults[stem] = f"{double[0]} and {double[1].name} have one name; keep one of them"
+        else:
+            whole[stem] = [image for (image,) in found]
+    return whole, faults
+
+
+def _images(folder: Path) -> dict[str, list[Path]]:
+    """File stem -> the image files of that stem."""
+    images: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in FORMATS or path.name.startswith(".") or not path.is_file():
-            continue
-        if path.stem in images:
-            raise UserError(f"{images[path.stem]} and {path.name} have one name; keep one of them")
-        images[path.stem] = path
+        if path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.is_file():
+            images.setdefault(path.stem, []).append(path)
     return images

@@ -1,17 +1,16 @@
-"""Registered datasets and weights: their files, with size, SHA-256 and source, read from a local copy."""
+"""Opening pairs: synthetic scenes, a folder, or a registered dataset whose files are found and verified."""
 
-import csv
 import hashlib
-import re
-from dataclasses import dataclass, replace
-from functools import cache
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from fusionlab import paths
-from fusionlab.data.folders import Pairs, join_pair
+from fusionlab.data.folders import Pairs, join_pair, open_folder
 from fusionlab.data.pair import Pair, decode_image, read_bytes, rgb_to_ycbcr
+from fusionlab.data.registry import File, choose, datasets
 from fusionlab.errors import UserError
 
 # What goes in as ir and as vi. In medical pairs MRI is the visible side, as CDDFuse and MMDRFuse have it.
@@ -19,80 +18,63 @@ IR_ROLES = {"ir", "ct", "pet", "spect"}
 VI_ROLES = {"vis", "mri"}
 
 
-# Parts that begin with a letter or digit: no "..", drive, backslash, hidden or empty name gets through.
-SAFE_PATH = re.compile(r"[a-z0-9][\w.-]*(/[a-z0-9][\w.-]*)+", re.ASCII | re.IGNORECASE)
+def open_pairs(
+    data: str | Path = "auto",
+    n: int | None = None,
+    seed: int = 0,
+    split: str | None = None,
+    condition: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> Pairs:
+    """Opens pairs of synthetic scenes, of a registered dataset or of a folder.
 
-
-@dataclass(frozen=True)
-class Dataset:
-    """What holds for all files of a set; total is the size of the full public one, splits those of its parts.
-
-    kind is "pairs", "photographs" or "networks". TNO: the 42 pairs of the usual evaluation; Harvard: those
-    that CDDFuse ships; LLVIP: as its authors count; M3FD: as DMFuse counts. Splits of our own have no size.
+    data: "scenes"; a registered name (looked for in the cache, then in FUSIONLAB_MIRROR); or a folder with
+    subfolders ir and vi. "auto" is what FUSIONLAB_DATA names, else scenes. A registered name wins over a
+    folder of that name; a Path, and a text with a separator or a leading "." or "~", is always a folder.
+    n: at most so many pairs, of real data the first by name, whatever the seed; of scenes 8 unless given.
+    split: of a registered dataset, or of scenes ("test" unless given). seed, condition and size (height,
+    width) are for scenes only.
+    Raises UserError for an unknown name, for arguments that the data does not have, and as the readers do.
     """
+    if data == "auto":
+        data = os.environ.get("FUSIONLAB_DATA") or "scenes"
+    if n is not None and n < 1:
+        raise UserError(f"n is {n}; ask for at least one pair")
+    if data == "scenes":
+        from fusionlab.scenes import open_scenes
 
-    name: str
-    kind: str
-    total: int
-    splits: dict[str, int]
-    licence: str
-    citation: str
-
-    def of(self, split: str | None = None) -> int:
-        """Size of a split where it has one of its own, else of the whole set."""
-        return self.splits.get(split or "", self.total)
-
-    def size(self, split: str | None = None) -> str:
-        """How much of it, or of a split, is registered: "20 of 1444 pairs"."""
-        return f"{len({file.pair for file in choose(self.name, split)})} of {self.of(split)} {self.kind}"
+        return open_scenes(n or 8, seed, split or "test", condition, *(size or ()))
+    if condition is not None or size is not None:
+        raise UserError(f"{data} has no condition or size to choose; leave them out, or use data='scenes'")
+    return _open_real(data, split)[:n]
 
 
-@dataclass(frozen=True)
-class File:
-    """One row of the registry; path is relative to the cache or mirror, source to the repository.
+def name_of(data: str | Path) -> str:
+    """What pairs are called in captions and records: a folder never like the scenes or a registered set.
 
-    Our safetensors reading of a released weight file has a row too, of split "reading", but no repository.
+    data: as open_pairs takes it, but "auto".
     """
-
-    dataset: str
-    split: str
-    role: str
-    pair: str
-    path: str
-    bytes: int
-    sha256: str
-    repository: str
-    commit: str
-    source: str
+    known = ("scenes", *datasets())
+    if not _is_path(data) and data in known:
+        return str(data)
+    folder = Path(data).expanduser().resolve().name
+    return f"folder-{folder}" if folder in known else folder
 
 
-def load_registry(path: str | Path) -> tuple[File, ...]:
-    """Reads a registry, one row a file; raises UserError for a path that could leave its set's folder."""
-    with open(path, newline="", encoding="utf-8") as stream:
-        files = tuple(File(bytes=int(row.pop("bytes")), **row) for row in csv.DictReader(stream))
-    for file in files:
-        if not (SAFE_PATH.fullmatch(file.path) and file.path.startswith(f"{file.dataset}/")):
-            raise UserError(f"{path}: {file.path} leaves the data folder; correct this row")
-    return files
+def _open_real(data: str | Path, split: str | None) -> Pairs:
+    if not _is_path(data):
+        if data in datasets():
+            return open_source(str(data), split)
+        if not Path(data).is_dir():
+            known = ", ".join(["scenes", *(s.name for s in datasets().values() if s.kind == "pairs")])
+            raise UserError(f"{data!r} is neither a dataset nor a folder; use one of {known}, or a folder")
+    if split is not None:
+        raise UserError(f"{data} is a folder and has no split {split!r}; give the subfolder of that split")
+    return replace(open_folder(Path(data).expanduser()), data=name_of(data))
 
 
-@cache
-def datasets() -> dict[str, Dataset]:
-    """The registered sets by name."""
-    with Path(__file__).with_name("datasets.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    return {row["name"]: _dataset(**row) for row in rows}
-
-
-def _dataset(total: str, splits: str, **texts: str) -> Dataset:
-    parts = (part.split("=") for part in splits.split())
-    return Dataset(total=int(total), splits={name: int(size) for name, size in parts}, **texts)
-
-
-@cache
-def registry() -> tuple[File, ...]:
-    """The registry shipped with the package."""
-    return load_registry(Path(__file__).with_name("registry.csv"))
+def _is_path(data: str | Path) -> bool:
+    return isinstance(data, Path) or data.startswith((".", "~")) or os.sep in data or "/" in data
 
 
 def open_source(name: str, split: str | None = None) -> Pairs:
@@ -129,20 +111,9 @@ def read_photos(split: str | None = None) -> list[Tensor]:
 
     Raises UserError as open_source does.
     """
-    files = choose("bsds500", split)
+    files = sorted(choose("bsds500", split), key=lambda file: file.pair)
     found = _find("bsds500", files)
     return [_read(file, found[file]) for file in files]
-
-
-def choose(name: str, split: str | None = None) -> list[File]:
-    """The registered files of a set or split; raises UserError where there is none of that name."""
-    files = [file for file in registry() if file.dataset == name]
-    if not files:
-        raise UserError(f"no dataset {name!r} is registered; use one of {', '.join(datasets())}")
-    splits = sorted({file.split for file in files})
-    if split is not None and split not in splits:
-        raise UserError(f"{name} has no split {split!r}; use one of {', '.join(splits)}")
-    return [file for file in files if split in (None, file.split)]
 
 
 def locate(file: File) -> Path | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from fusionlab.errors import UserError
 from fusionlab.metrics.catalogue import METRICS, Metric, explain
 from fusionlab.metrics.conventions import CONVENTIONS, Convention, Variant, find_convention
-from fusionlab.metrics.inputs import Images, read_images
+from fusionlab.metrics.inputs import GreyImages, read_images, scoring_device
 from fusionlab.metrics.memory import remembering
 from fusionlab.metrics.scores import Row, Scores
 
@@ -38,9 +38,9 @@ AT_ONCE = 480 * 640  # pixels of fused images in one batch; keeps temporaries un
 
 
 def evaluate(
-    ir: Images,
-    vi: Images,
-    fused: Images,
+    ir: GreyImages,
+    vi: GreyImages,
+    fused: GreyImages,
     convention: str,
     metrics: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
@@ -50,7 +50,8 @@ def evaluate(
     ir, vi, fused: grey levels 0..255 as arrays or tensors (H, W) or (B, 1, H, W), or lists of them whose
     sizes may differ from image to image. The fused image is the one written to file, by the convention's own
     rule: `to_uint8(fused, save=CONVENTIONS[convention].save)`. metrics: all of the convention where None.
-    names: one an image, else "0", "1" and so on. Values are computed in float64, image by image.
+    names: one an image, else "0", "1" and so on. Values are computed in float64, image by image, on the
+    device of the fused image, to which its sources are moved (on the CPU where that has no float64).
 
     Raises UserError for an unknown convention or metric, for values that are not grey levels 0..255 (floats
     within [0, 1] too), for sources and fused images that differ in number or size, and for images below a
@@ -61,16 +62,17 @@ def evaluate(
 
 @torch.no_grad()
 def compare(
-    ir: Images,
-    vi: Images,
-    fused: Mapping[str, Images],
+    ir: GreyImages,
+    vi: GreyImages,
+    fused: Mapping[str, GreyImages],
     convention: str,
     metrics: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
 ) -> dict[str, Scores]:
     """Scores the fused images of several methods as `evaluate` does, a batch at a time.
 
-    Statistics of the sources are taken once, however many methods there are.
+    Statistics of the sources are taken once, however many methods there are; all images of a pair are scored
+    on the device of the first method's.
 
     fused: method -> its image of every pair of sources. Returns method -> its scores, in that order.
     """
@@ -93,10 +95,12 @@ def compare(
 def score_pair(variant: Variant, ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     """Values (B,) of fused images (B, 1, H, W) of one pair of sources (1, 1, H, W), grey levels 0..255.
 
-    Few images at a time, so that temporaries stay small; what the sources alone decide is computed once.
+    Few images at a time, so that temporaries stay small; what the sources alone decide is computed once. The
+    sources are moved to the device of the fused images (to the CPU where that has no float64).
     """
-    ir, vi = ir.to(torch.float64), vi.to(torch.float64)
-    batches = fused.split(max(1, AT_ONCE // ir.numel()))
+    device = scoring_device(fused)
+    ir, vi = (source.to(device, torch.float64) for source in (ir, vi))
+    batches = fused.to(device).split(max(1, AT_ONCE // ir.numel()))
     with remembering(ir, vi):
         return torch.cat([variant.function(ir, vi, batch.to(torch.float64)) for batch in batches])
 
@@ -104,7 +108,7 @@ def score_pair(variant: Variant, ir: Tensor, vi: Tensor, fused: Tensor) -> Tenso
 def _rows(label: str, group: tuple[Tensor, ...], variants: dict[str, Variant]) -> list[Row]:
     """One row a method: its values for one pair of sources, all images uint8 (1, 1, H, W)."""
     ir, vi, *fused = group
-    together = torch.cat(fused)
+    together = torch.cat([image.to(fused[0].device) for image in fused])
     values = [score_pair(variant, ir, vi, together).tolist() for variant in variants.values()]
     return [
         {"name": label, **dict(zip(variants, column, strict=True))} for column in zip(*values, strict=True)
@@ -124,7 +128,7 @@ def _select(convention: Convention, metrics: Sequence[str] | None) -> dict[str, 
     return {metric: known[metric] for metric in wanted}
 
 
-def _matched(ir: Images, vi: Images, fused: Mapping[str, Images]) -> list[tuple[Tensor, ...]]:
+def _matched(ir: GreyImages, vi: GreyImages, fused: Mapping[str, GreyImages]) -> list[tuple[Tensor, ...]]:
     """For each pair of sources: infrared, visible and the fused image of every method."""
     sources = read_images(ir, "ir"), read_images(vi, "vi")
     methods = {method: read_images(images, method) for method, images in fused.items()}

@@ -193,7 +193,7 @@ METRICS: dict[str, Metric] = {
 
 
 # Forms that no convention takes, by their names in `variants`: as released, where ours is repaired.
-RELEASED = {"Q": "Q_RELEASED", "Qw": "QW_RELEASED", "Qe": "QE_RELEASED"}
+RELEASED_FORMS = {"Q": "Q_RELEASED", "Qw": "QW_RELEASED", "Qe": "QE_RELEASED"}
 
 
 def explain(metric: str) -> str:
@@ -210,7 +210,7 @@ def explain(metric: str) -> str:
         if variant := convention.variants.get(metric):
             forms[variant.formula] = variant
             users.setdefault(variant.formula, []).append(convention.name)
-    if name := RELEASED.get(metric):
+    if name := RELEASED_FORMS.get(metric):
         released: Variant = getattr(variants, name)
         forms[released.formula] = released
         users[released.formula] = [f"no convention, but variants.{name}"]

@@ -6,16 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from fusionlab.metrics.filters import IMAGE, gaussian, local, separable
+from fusionlab.metrics.filters import IMAGE, local, separable
 from fusionlab.metrics.memory import both, statistic
+from fusionlab.metrics.structure import SSIM_TAPS
 
-WINDOW = 11
-PIXELS = WINDOW**2
-TAPS, ONES = gaussian(WINDOW, 1.5), (1.0,) * WINDOW
-SCALES = (0.0448, 0.2856, 0.3001)  # exponents, finest first, before they are made to sum to 1
+PATCH = 11
+PATCH_PIXELS = PATCH**2
+ONES = (1.0,) * PATCH
+FUSION_EXPONENTS = (0.0448, 0.2856, 0.3001)  # exponents, finest first, before they are made to sum to 1
 C = (0.03 * 255) ** 2
-EPS = 2.0**-52
-SIDE = 4 * WINDOW  # the smallest side that is still a window long at the third scale
+ULP = 2.0**-52
+FUSION_SIDE = 4 * PATCH  # the smallest side that is still a window long at the third scale
 
 
 def fusion_ms_ssim(ir: Tensor, vi: Tensor, fused: Tensor, scales: int = 3) -> Tensor:
@@ -25,7 +26,7 @@ def fusion_ms_ssim(ir: Tensor, vi: Tensor, fused: Tensor, scales: int = 3) -> Te
     scores count as 0.
     Source: K. Ma, K. Zeng, Z. Wang, "Perceptual quality assessment for multi-exposure image fusion", 2015.
     """
-    exponents = [weight / sum(SCALES[:scales]) for weight in SCALES[:scales]]
+    exponents = [weight / sum(FUSION_EXPONENTS[:scales]) for weight in FUSION_EXPONENTS[:scales]]
     product = torch.ones((), dtype=fused.dtype, device=fused.device)
     for scale, exponent in enumerate(exponents):
         if scale > 0:
@@ -42,8 +43,8 @@ def scale_score(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     """
     sources = both(ir, vi)
     weight, variance = _desired(ir, vi)
-    (mean_x, _), (mean_f, fused_variance) = local(sources, TAPS), local(fused, TAPS)
-    with_fused = separable(sources * fused, TAPS) - mean_x * mean_f
+    (mean_x, _), (mean_f, fused_variance) = local(sources, SSIM_TAPS), local(fused, SSIM_TAPS)
+    with_fused = separable(sources * fused, SSIM_TAPS) - mean_x * mean_f
     covariance = (weight * with_fused).sum(0)
     return ((2 * covariance + C) / (variance + fused_variance + C)).mean(IMAGE)
 
@@ -54,15 +55,15 @@ def _desired(ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
     sources = both(ir, vi)
     norm, dot = _patches(sources)
     strength = norm + 0.001
-    agreement = ((norm**2).sum(0) + 2 * dot).clamp(min=0).sqrt() + EPS
-    power = torch.tan(math.pi / 2 * (agreement / (norm.sum(0) + EPS)).clamp(max=1 - EPS)).clamp(max=10)
-    weight = (strength / WINDOW) ** power
+    agreement = ((norm**2).sum(0) + 2 * dot).clamp(min=0).sqrt() + ULP
+    power = torch.tan(math.pi / 2 * (agreement / (norm.sum(0) + ULP)).clamp(max=1 - ULP)).clamp(max=10)
+    weight = (strength / PATCH) ** power
     weight = weight / weight.sum(0) / strength
     length = ((weight**2 * norm**2).sum(0) + 2 * weight.prod(0) * dot).clamp(min=0).sqrt()
     weight = weight * torch.where(length > 0, strength.amax(0) / length, 0.0)
     # A sum of source patches, so that its variance follows from their moments.
-    mean, square = local(sources, TAPS)
-    cross = separable(ir * vi, TAPS) - mean[0] * mean[1]
+    mean, square = local(sources, SSIM_TAPS)
+    cross = separable(ir * vi, SSIM_TAPS) - mean[0] * mean[1]
     return weight, (weight**2 * square).sum(0) + 2 * weight.prod(0) * cross
 
 
@@ -72,9 +73,9 @@ def _patches(sources: Tensor) -> tuple[Tensor, Tensor]:
     Sums of grey levels and their halvings are exact in float64, so no rounding is left of flat patches.
     """
     total = separable(sources, ONES)
-    square = PIXELS * separable(sources**2, ONES) - total**2
-    dot = PIXELS * separable(sources[0] * sources[1], ONES) - total[0] * total[1]
-    return (square.clamp(min=0) / PIXELS).sqrt(), dot / PIXELS
+    square = PATCH_PIXELS * separable(sources**2, ONES) - total**2
+    dot = PATCH_PIXELS * separable(sources[0] * sources[1], ONES) - total[0] * total[1]
+    return (square.clamp(min=0) / PATCH_PIXELS).sqrt(), dot / PATCH_PIXELS
 
 
 @statistic

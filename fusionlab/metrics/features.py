@@ -57,7 +57,7 @@ def fmi(source: Tensor, fused: Tensor, feature: Feature) -> Tensor:
 
 
 def edge_fmi(source: Tensor, fused: Tensor) -> Tensor:
-    """The same of `edges` maps: a window is one of 512 patterns, so each pair of them is scored only once."""
+    """The same of `thin_edges`: a window is one of 512 patterns, so each pair of them is scored only once."""
     pairs = PATTERNS * _patterns(source) + _patterns(fused)
     seen = torch.bincount(pairs.flatten(), minlength=PATTERNS**2).nonzero()[:, 0]
     table = torch.zeros(PATTERNS**2, dtype=fused.dtype, device=fused.device)
@@ -68,7 +68,7 @@ def edge_fmi(source: Tensor, fused: Tensor) -> Tensor:
     return table[pairs].mean(IMAGE)
 
 
-def pixels(x: Tensor) -> Tensor:
+def grey_levels(x: Tensor) -> Tensor:
     """Grey levels themselves."""
     return x
 
@@ -84,7 +84,7 @@ def cosines(x: Tensor) -> Tensor:
     return torch.from_numpy(transformed).to(x.device)
 
 
-def edges(x: Tensor) -> Tensor:
+def thin_edges(x: Tensor) -> Tensor:
     """Thin Sobel edges, 0 or 1: strength above twice its root mean square and a maximum across the edge."""
     flat = pad(x.flatten(0, -4), (1, 1, 1, 1), mode="replicate")
     down = flat[..., :-2, :] + 2 * flat[..., 1:-1, :] + flat[..., 2:, :]
@@ -126,7 +126,7 @@ def _kept_strips(x: Tensor, rows: int) -> list[Windows]:
 def _patterns(x: Tensor) -> Tensor:
     """Number 0..511 of the pattern of edges in each 3 x 3 window of an image."""
     places = 2.0 ** torch.arange(9, dtype=x.dtype, device=x.device)
-    numbers = conv2d(edges(x).flatten(0, -4), places.view(1, 1, 3, 3).mT).long()
+    numbers = conv2d(thin_edges(x).flatten(0, -4), places.view(1, 1, 3, 3).mT).long()
     return numbers.view(*x.shape[:-2], *numbers.shape[-2:])
 
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fusionlab.metrics.filters import IMAGE, Taps, gaussian, moments, separable
+from fusionlab.metrics.filters import IMAGE, FilterTaps, gaussian_taps, moments, separable
 from fusionlab.metrics.memory import both, statistic
 
 WINDOWS = (17, 9, 5, 3)  # one a scale, finest first; standard deviation a fifth of the size
-NOISE = 2.0  # variance of the noise that the eye adds, in squared grey levels
-TINY = 1e-10
-SIDE = 41  # the smallest image that still holds a whole 3 x 3 window at the fourth scale
+EYE_NOISE = 2.0  # variance of the noise that the eye adds, in squared grey levels
+LEAST_VARIANCE = 1e-10
+VIF_SIDE = 41  # the smallest image that still holds a whole 3 x 3 window at the fourth scale
 FUSION_NOISE = 0.005 * 255**2
 FUSION_WEIGHTS = (1 / 2.15, 0.0, 0.15 / 2.15, 1 / 2.15)  # of the four scales in VIFF
 
@@ -37,7 +37,7 @@ def saturated_vifp(source: Tensor, fused: Tensor) -> Tensor:
     What is left there is noise with large weight, so values rise; the other scales are ordinary.
     Source: Linfeng-Tang/Evaluation-for-Image-Fusion @5d6c43a, vifp_mscale.m on uint8.
     """
-    taps = gaussian(WINDOWS[0], WINDOWS[0] / 5)
+    taps = gaussian_taps(WINDOWS[0], WINDOWS[0] / 5)
     (mean_x, variance), (mean_f, fused_variance) = _saturated(source, taps), _saturated(fused, taps)
     covariance = separable((source * fused).clamp(max=255), taps) - mean_x * mean_f
     first = _model(variance, fused_variance, covariance)
@@ -80,15 +80,15 @@ def _share(scales: Iterator[Model]) -> Tensor:
     kept: Tensor | float = 0.0
     present: Tensor | float = 0.0
     for gain, variance, rest in scales:
-        kept = kept + torch.log10(1 + gain**2 * variance / (rest + NOISE)).sum(IMAGE)
-        present = present + _total_present(variance, NOISE)
+        kept = kept + torch.log10(1 + gain**2 * variance / (rest + EYE_NOISE)).sum(IMAGE)
+        present = present + _total_present(variance, EYE_NOISE)
     assert isinstance(kept, Tensor)
     return kept / present
 
 
 def _scales(source: Tensor, fused: Tensor) -> Iterator[Model]:
     for scale, size in enumerate(WINDOWS):
-        taps = gaussian(size, size / 5)
+        taps = gaussian_taps(size, size / 5)
         if scale > 0:
             source, fused = separable(source, taps, 2), separable(fused, taps, 2)
         yield _model(*moments(source, fused, taps)[2:])
@@ -108,16 +108,16 @@ def _off_centre_scales(source: Tensor, fused: Tensor) -> Iterator[Model]:
 def _model(variance: Tensor, fused_variance: Tensor, covariance: Tensor) -> Model:
     """Gain, source variance and rest of the local model; windows without variance keep nothing."""
     variance = _cleared(variance)
-    gain = (covariance / (variance + TINY)).clamp(min=0)
-    gain = torch.where(fused_variance < TINY, 0.0, gain)
-    rest = (fused_variance - gain * covariance).clamp(min=TINY)
+    gain = (covariance / (variance + LEAST_VARIANCE)).clamp(min=0)
+    gain = torch.where(fused_variance < LEAST_VARIANCE, 0.0, gain)
+    rest = (fused_variance - gain * covariance).clamp(min=LEAST_VARIANCE)
     return gain, variance, rest
 
 
 @statistic
 def _cleared(variance: Tensor) -> Tensor:
     """Variance without what rounding leaves of a flat window, which must not pass for information."""
-    return torch.where(variance < TINY, 0.0, variance)
+    return torch.where(variance < LEAST_VARIANCE, 0.0, variance)
 
 
 @statistic
@@ -133,7 +133,7 @@ def _total_present(variance: Tensor, noise: float) -> Tensor:
 
 
 @statistic
-def _saturated(x: Tensor, taps: Taps) -> tuple[Tensor, Tensor]:
+def _saturated(x: Tensor, taps: FilterTaps) -> tuple[Tensor, Tensor]:
     """Local mean, and variance of squares that stop at 255."""
     mean = separable(x, taps)
     return mean, separable((x * x).clamp(max=255), taps) - mean * mean

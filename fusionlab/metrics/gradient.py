@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from fusionlab.metrics.filters import IMAGE, TINY, root
+from fusionlab.metrics.filters import IMAGE, TINY, safe_sqrt
 from fusionlab.metrics.memory import both, statistic
 
 SIMILARITY = 170.0  # the constant of GMSD, in squared grey levels
@@ -88,7 +88,7 @@ def gmsd(source: Tensor, fused: Tensor, correction: int = 1) -> Tensor:
 def prewitt(x: Tensor) -> Tensor:
     """Magnitude of the 3 x 3 Prewitt gradient, weights 1, zero-padded, (..., 1, H, W)."""
     dx, dy = _derivatives(pad(x, (1, 1, 1, 1)), middle=1)
-    return root(dx * dx + dy * dy)
+    return safe_sqrt(dx * dx + dy * dy)
 
 
 @statistic
@@ -125,7 +125,7 @@ def _edges(x: Tensor, upright: float = 0.0) -> tuple[Tensor, Tensor]:
     across = x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]
     sx = down[..., :-2] - down[..., 2:]
     sy = across[..., 2:, :] - across[..., :-2, :]
-    strength = root(sx * sx + sy * sy)
+    strength = safe_sqrt(sx * sx + sy * sy)
     if upright:
         sx = -sx
         return strength, torch.atan(sy / torch.where(sx == 0, upright, sx))
@@ -140,7 +140,7 @@ def _mirrored_edges(x: Tensor) -> tuple[Tensor, Tensor]:
     dx, dy = (d / 8 for d in _derivatives(flat.view(*x.shape[:-2], *flat.shape[-2:])))
     level = dy == 0
     angle = torch.where(level, math.pi / 2 * dx.sign(), torch.atan(dx / torch.where(level, 1.0, dy)))
-    return root(dx * dx + dy * dy), angle
+    return safe_sqrt(dx * dx + dy * dy), angle
 
 
 @statistic

@@ -12,7 +12,7 @@ from torch import Tensor
 from fusionlab.metrics.filters import IMAGE
 from fusionlab.metrics.memory import statistic
 
-LEVELS = 256
+GREY_LEVELS = 256
 
 
 def entropy(ir: Tensor, vi: Tensor, fused: Tensor, floor: float = 0.0) -> Tensor:
@@ -21,7 +21,7 @@ def entropy(ir: Tensor, vi: Tensor, fused: Tensor, floor: float = 0.0) -> Tensor
     Some evaluators add a `floor` of 1e-7 to p inside the logarithm.
     Source: C. E. Shannon, "A mathematical theory of communication", 1948.
     """
-    counts = _counts(fused, LEVELS)
+    counts = _counts(fused, GREY_LEVELS)
     if floor == 0:
         return _entropy(counts) / math.log(2)
     share = counts / counts.sum(-1, keepdim=True)
@@ -65,13 +65,13 @@ def normalised_information(source: Tensor, fused: Tensor) -> Tensor:
 
 @statistic
 def _merged(x: Tensor) -> Tensor:
-    return x.clamp(max=LEVELS - 2)
+    return x.clamp(max=GREY_LEVELS - 2)
 
 
 @statistic
 def _level_entropy(x: Tensor) -> Tensor:
     """Entropy in nats of an image's grey levels."""
-    return _entropy(_counts(x, LEVELS))
+    return _entropy(_counts(x, GREY_LEVELS))
 
 
 def _entropy(counts: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ def _entropy(counts: Tensor) -> Tensor:
 
 def _joint(source: Tensor, fused: Tensor) -> Tensor:
     """Joint histogram (..., 256, 256) of fused (rows) and source (columns) levels, in counts."""
-    return _counts(LEVELS * fused + source, LEVELS**2).unflatten(-1, (LEVELS, LEVELS))
+    return _counts(GREY_LEVELS * fused + source, GREY_LEVELS**2).unflatten(-1, (GREY_LEVELS, GREY_LEVELS))
 
 
 def _counts(values: Tensor, bins: int) -> Tensor:

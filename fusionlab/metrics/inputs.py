@@ -10,15 +10,15 @@ from torch import Tensor
 
 from fusionlab.errors import UserError
 
-Image = Tensor | NDArray[Any]
-Images = Image | Sequence[Image]
+GreyImage = Tensor | NDArray[Any]
+GreyImages = GreyImage | Sequence[GreyImage]
 
 
-def read_images(images: Images, role: str) -> list[Tensor]:
-    """The images as uint8 tensors (1, 1, H, W), on their device.
+def read_images(images: GreyImages, role: str) -> list[Tensor]:
+    """The images as uint8 tensors (1, 1, H, W), where `scoring_device` has them.
 
     Takes an array or tensor (H, W) or (B, 1, H, W), or a list of such whose sizes may differ. Floats are
-    rounded half up, as writing a file rounds them. Devices without float64 (mps) hand over to the CPU.
+    rounded half up, as writing a file rounds them.
     Raises UserError on other shapes, on NaN, on values outside 0..255 and on float images within [0, 1].
     """
     if isinstance(images, Sequence):
@@ -26,7 +26,15 @@ def read_images(images: Images, role: str) -> list[Tensor]:
     return list(_read(images, role).split(1))
 
 
-def _read(image: Image, label: str) -> Tensor:
+def scoring_device(fused: Tensor) -> torch.device:
+    """Where a fused image is scored: where it lies, or on the CPU where that device has no float64 (mps).
+
+    What it is compared with, its sources or its truth, is moved there.
+    """
+    return torch.device("cpu") if fused.device.type == "mps" else fused.device
+
+
+def _read(image: GreyImage, label: str) -> Tensor:
     x = image if isinstance(image, Tensor) else _tensor(image, label)
     if x.dtype == torch.bool or x.is_complex():
         raise UserError(f"{label} holds {x.dtype} values; pass uint8 grey levels 0..255")
@@ -35,7 +43,7 @@ def _read(image: Image, label: str) -> Tensor:
         x = x[None, None]
     if x.ndim != 4 or x.shape[1] != 1 or x.numel() == 0:
         raise UserError(f"{label} has shape {shape}; pass grey images (H, W) or (B, 1, H, W), or a list")
-    x = x.cpu() if x.device.type == "mps" else x
+    x = x.to(scoring_device(x))
     if x.dtype == torch.uint8:
         return x
     values = x.to(torch.float64)  # every other type fits into it, and torch can compare few of the others

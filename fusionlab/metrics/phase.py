@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fusionlab.metrics.filters import IMAGE, gaussian, separable
+from fusionlab.metrics.filters import IMAGE, separable
 from fusionlab.metrics.memory import both, statistic
+from fusionlab.metrics.structure import SSIM_TAPS
 
 SCALES, ORIENTATIONS = 4, 6
 WAVELENGTH, GROWTH = 3.0, 2.1  # of the finest filter in pixels, and from one scale to the next
@@ -21,9 +22,8 @@ BANDWIDTH = 0.55
 SPREAD = math.pi / ORIENTATIONS / 1.2
 CUTOFF, SHARPNESS = 0.5, 10.0  # of the sigmoid that demands a spread of frequencies
 DEVIATIONS = 2.0  # of noise energy above its mean, below which nothing counts
-EPS = 1e-4
+PHASE_EPSILON = 1e-4
 THRESHOLD = 0.1  # of phase congruency, for a pixel to count as a feature
-TAPS = gaussian(11, 1.5)
 
 
 def phase_quality(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
@@ -75,8 +75,8 @@ def phase_maps(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     energy, amplitude, xx, yy, xy = sums.movedim(1, 0).reshape(5, *x.shape)
     xx, yy = xx / (ORIENTATIONS / 2), yy / (ORIENTATIONS / 2)
     xy = xy / ORIENTATIONS  # a quarter of Kovesi's
-    apart = (xy**2 + (xx - yy) ** 2).sqrt() + EPS
-    return energy / (amplitude + EPS), (yy + xx + apart) / 2, (yy + xx - apart) / 2
+    apart = (xy**2 + (xx - yy) ** 2).sqrt() + PHASE_EPSILON
+    return energy / (amplitude + PHASE_EPSILON), (yy + xx + apart) / 2, (yy + xx - apart) / 2
 
 
 def _mirror(plane: Tensor) -> Tensor:
@@ -121,11 +121,11 @@ def _oriented_energy(spectrum: Tensor, even: Tensor, odd: Tensor, size: torch.Si
     mean_e, mean_o = sum(real[1:], real[0]), sum(imaginary[1:], imaginary[0])
     # In phase with the mean response, less what stands across it.
     energy = mean_e**2 + mean_o**2
-    length = energy.sqrt() + EPS
+    length = energy.sqrt() + PHASE_EPSILON
     for e, o in zip(real, imaginary, strict=True):
         energy = energy.sub_((e * mean_o).sub_(o * mean_e).abs_())
     energy = (energy / length - _noise(power, even, size)).clamp_(min=0)
-    width = total / (widest + EPS) / SCALES
+    width = total / (widest + PHASE_EPSILON) / SCALES
     return energy * torch.sigmoid(SHARPNESS * (width - CUTOFF)), total
 
 
@@ -201,7 +201,7 @@ def _agreement(x: Tensor, y: Tensor, of_x: Moments, of_y: Moments) -> Tensor:
     """Local correlation of two maps under an 11 x 11 Gaussian, zeros around them."""
     (mean_x, variance_x), (mean_y, variance_y) = of_x, of_y
     covariance = _mean(x * y) - mean_x * mean_y
-    return (covariance + EPS) / ((variance_x * variance_y).abs().sqrt() + EPS)
+    return (covariance + PHASE_EPSILON) / ((variance_x * variance_y).abs().sqrt() + PHASE_EPSILON)
 
 
 @statistic
@@ -212,4 +212,4 @@ def _local(x: Tensor) -> Moments:
 
 
 def _mean(x: Tensor) -> Tensor:
-    return separable(pad(x, (len(TAPS) // 2,) * 4), TAPS)
+    return separable(pad(x, (len(SSIM_TAPS) // 2,) * 4), SSIM_TAPS)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fusionlab.metrics.filters import IMAGE, root
+from fusionlab.metrics.filters import IMAGE, safe_sqrt
 
 Divisor = Literal["own", "inner", "pixels"]
 
@@ -25,8 +25,8 @@ def spatial_frequency(
     down = (fused.diff(dim=-2) ** 2).sum(IMAGE)
     height, width = fused.shape[-2:]
     if divisor == "pixels":
-        return scale * root((across + down) / (height * width))
-    return scale * root(across / (height * (width - 1)) + down / ((height - 1) * width))
+        return scale * safe_sqrt((across + down) / (height * width))
+    return scale * safe_sqrt(across / (height * (width - 1)) + down / ((height - 1) * width))
 
 
 def average_gradient(ir: Tensor, vi: Tensor, fused: Tensor, divisor: Divisor = "inner") -> Tensor:
@@ -36,14 +36,14 @@ def average_gradient(ir: Tensor, vi: Tensor, fused: Tensor, divisor: Divisor = "
     as most evaluators do.
     """
     dy, dx = torch.gradient(fused, dim=(-2, -1))
-    return root((dx**2 + dy**2) / 2).sum(IMAGE) / _terms(fused, divisor)
+    return safe_sqrt((dx**2 + dy**2) / 2).sum(IMAGE) / _terms(fused, divisor)
 
 
 def average_forward_gradient(ir: Tensor, vi: Tensor, fused: Tensor, divisor: Divisor = "inner") -> Tensor:
     """The same mean of forward differences, which exist at (H - 1)(W - 1) pixels; noise weighs more."""
     dx = fused.diff(dim=-1)[..., :-1, :]
     dy = fused.diff(dim=-2)[..., :-1]
-    return root((dx**2 + dy**2) / 2).sum(IMAGE) / _terms(fused, divisor)
+    return safe_sqrt((dx**2 + dy**2) / 2).sum(IMAGE) / _terms(fused, divisor)
 
 
 def _terms(image: Tensor, divisor: Divisor) -> int:

@@ -6,12 +6,13 @@ Every function takes float64 tensors (B, 1, H, W) of 0..255, whose leading axes 
 import torch
 from torch import Tensor
 
-from fusionlab.metrics.filters import IMAGE, Taps, gaussian, moments
+from fusionlab.metrics.filters import IMAGE, FilterTaps, gaussian_taps, moments
 from fusionlab.metrics.gradient import prewitt
 from fusionlab.metrics.memory import both, statistic
+from fusionlab.metrics.structure import SSIM_TAPS
 
-PIELLA = gaussian(11, 1.5), 6.5025, 58.5225  # window and constants of SSIM
-YANG = gaussian(7, 1.5), 2e-16, 2e-16
+PIELLA = SSIM_TAPS, 6.5025, 58.5225  # window and constants of SSIM
+YANG = gaussian_taps(7, 1.5), 2e-16, 2e-16
 FLAT = 1e-6  # squared grey levels; rounding leaves less than that of a flat window's variance
 
 
@@ -84,7 +85,7 @@ def _weights(variance: Tensor, flat: float) -> tuple[Tensor, Tensor]:
     return variance[0] / variance.sum(0), variance.amax(0)
 
 
-def _ssim_map(x: Tensor, y: Tensor, taps: Taps, c1: float, c2: float) -> tuple[Tensor, Tensor, Tensor]:
+def _ssim_map(x: Tensor, y: Tensor, taps: FilterTaps, c1: float, c2: float) -> tuple[Tensor, Tensor, Tensor]:
     """Map of SSIM, and the local variances of x and of y."""
     mean_x, mean_y, variance_x, variance_y, covariance = moments(x, y, taps)
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)

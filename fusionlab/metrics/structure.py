@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from fusionlab.metrics.filters import IMAGE, Taps, gaussian, moments, uniform
+from fusionlab.metrics.filters import IMAGE, FilterTaps, gaussian_taps, moments, uniform_taps
 from fusionlab.metrics.memory import statistic
 
-TAPS = gaussian(11, 1.5)
-SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of the five scales, finest first
+SSIM_TAPS = gaussian_taps(11, 1.5)
+EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of the five scales, finest first
 MULTISCALE_SIDE = 161  # the smallest side that is still 11 pixels long at the fifth scale
 
 
@@ -24,13 +24,13 @@ def ssim(x: Tensor, y: Tensor, data_range: float = 255) -> Tensor:
     A `data_range` far below the true one (evaluators take 1 or 2 on 0..255 by mistake) leaves the constants
     without effect: flat noise then counts as lost structure.
     """
-    luminance, contrast = _maps(x, y, TAPS, data_range)
+    luminance, contrast = _maps(x, y, SSIM_TAPS, data_range)
     return (luminance * contrast).mean(IMAGE)
 
 
 def ssim_padded(x: Tensor, y: Tensor, data_range: float = 255) -> Tensor:
     """The same mean over all H W windows, borders repeated by 5 pixels, as MATLAB's toolbox does."""
-    x, y = (_repeat_border(image, len(TAPS) // 2) for image in (x, y))
+    x, y = (_repeat_border(image, len(SSIM_TAPS) // 2) for image in (x, y))
     return ssim(x, y, data_range)
 
 
@@ -40,7 +40,7 @@ def ssim_uniform(x: Tensor, y: Tensor, data_range: float = 255) -> Tensor:
     Range 2 is what older scikit-image took for float arrays, even of 0..255. Its constants are so small that
     a black area scores about 0 wherever the fused image is not black too.
     """
-    luminance, contrast = _maps(x, y, uniform(7), data_range, correction=49 / 48)
+    luminance, contrast = _maps(x, y, uniform_taps(7), data_range, correction=49 / 48)
     return (luminance * contrast).mean(IMAGE)
 
 
@@ -53,18 +53,18 @@ def ms_ssim(x: Tensor, y: Tensor, data_range: float = 255) -> Tensor:
     assessment", 2003.
     """
     product = torch.ones((), dtype=x.dtype, device=x.device)
-    for scale, exponent in enumerate(SCALES):
+    for scale, exponent in enumerate(EXPONENTS):
         if scale > 0:
             x, y = _halved(x), _halved(y)
-        luminance, contrast = _maps(x, y, TAPS, data_range)
-        last = scale == len(SCALES) - 1
+        luminance, contrast = _maps(x, y, SSIM_TAPS, data_range)
+        last = scale == len(EXPONENTS) - 1
         mean = (luminance * contrast if last else contrast).mean(IMAGE)
         product = product * mean.clamp(min=0) ** exponent
     return product
 
 
 def _maps(
-    x: Tensor, y: Tensor, taps: Taps, data_range: float, correction: float = 1.0
+    x: Tensor, y: Tensor, taps: FilterTaps, data_range: float, correction: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Luminance and contrast-structure maps; `correction` multiplies variances and covariance."""
     mean_x, mean_y, variance_x, variance_y, covariance = moments(x, y, taps)

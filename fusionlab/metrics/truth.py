@@ -1,4 +1,7 @@
-"""Scores against a known truth: what a fusion kept of each camera, where that camera alone had something."""
+"""Scores against a known truth: what a fusion kept of each camera, where that camera alone had something.
+
+As in `evaluate`, the truth is moved to the device of the fused image (to the CPU where that has no float64).
+"""
 
 from typing import TYPE_CHECKING
 
@@ -6,12 +9,13 @@ import torch
 from torch import Tensor
 
 from fusionlab.errors import UserError
-from fusionlab.metrics import structure
+from fusionlab.metrics.inputs import scoring_device
+from fusionlab.metrics.structure import ssim
 
 if TYPE_CHECKING:
     from fusionlab.scenes import Truth
 
-SMALLEST = 64  # pixels; a smaller region has no correlation worth a number
+FEWEST = 64  # pixels; a smaller region has no correlation worth a number
 
 
 def kept(fused: Tensor, truth: "Truth") -> dict[str, float]:
@@ -22,34 +26,37 @@ def kept(fused: Tensor, truth: "Truth") -> dict[str, float]:
     NaN where the region has fewer than 64 pixels or the fused image is constant in it. Our own definition.
     """
     scores = {}
-    for name, code, clear in (("kept ir", 1, truth.ir), ("kept vi", 2, truth.vi)):
-        inside = truth.both == code
+    device = scoring_device(fused)
+    fused, both, ir, vi = (x.to(device) for x in (fused, truth.both, truth.ir, truth.vi))
+    for name, code, clear in (("kept ir", 1, ir), ("kept vi", 2, vi)):
+        inside = both == code
         values = torch.stack([fused[0, 0][inside], clear[0, 0][inside]]).double()
-        scores[name] = torch.corrcoef(values)[0, 1].item() if inside.sum() >= SMALLEST else float("nan")
+        scores[name] = torch.corrcoef(values)[0, 1].item() if inside.sum() >= FEWEST else float("nan")
     return scores
 
 
-def psnr(fused: Tensor, reference: Tensor) -> float:
+def psnr_to_truth(fused: Tensor, reference: Tensor) -> float:
     """Peak signal-to-noise ratio to a scene's reference in dB, 10 log10(1 / MSE); higher is better.
 
     It rewards grey levels close to the reference, whatever their place, so that a bland image can win. Images
     (1, 1, H, W) in [0, 1] of any size. Raises UserError for other ranges.
     """
-    _check(fused, reference, 1)
+    fused, reference = _checked(fused, reference, 1)
     return -10 * (fused - reference).double().square().mean().log10().item()
 
 
-def ssim(fused: Tensor, reference: Tensor) -> float:
+def ssim_to_truth(fused: Tensor, reference: Tensor) -> float:
     """Structural similarity to a scene's reference, -1..1 without a unit; higher is better.
 
     It rewards local contrast and structure of the reference, under Gaussian windows 11 x 11 with range 1.
     Images (1, 1, H, W) in [0, 1], sides from 11. Raises UserError for other ranges and smaller sides.
     """
-    _check(fused, reference, 11)
-    return structure.ssim(reference.double(), fused.double(), data_range=1).item()
+    fused, reference = _checked(fused, reference, 11)
+    return ssim(reference.double(), fused.double(), data_range=1).item()
 
 
-def _check(fused: Tensor, reference: Tensor, side: int) -> None:
+def _checked(fused: Tensor, reference: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Both images, on one device."""
     for name, image in (("fused", fused), ("reference", reference)):
         low, high = image.min().item(), image.max().item()
         if not 0 <= low <= high <= 1:
@@ -58,3 +65,5 @@ def _check(fused: Tensor, reference: Tensor, side: int) -> None:
             )
         if min(image.shape[-2:]) < side:
             raise UserError(f"{name} is smaller than {side} pixels a side; take a larger scene")
+    device = scoring_device(fused)
+    return fused.to(device), reference.to(device)

@@ -1,8 +1,10 @@
 """Synthetic street scenes: registered visible and thermal pictures whose truth is known.
 
-A seed fixes the street (plan), a condition or an hour its light and heat (weather, materials). The street is
-painted far to near in linear radiance with a depth map (paint, on a canvas); two cameras see it through air
-(air, cameras). What a reader may change is in settings, what is known of the result in truth.
+A seed fixes the street (lots, plan), a condition or an hour its light and heat (weather, materials). The
+street is painted far to near in linear radiance with a depth map (paint, on a canvas); two cameras see it
+through air (air, cameras). What a reader may change is in settings, what is known of the result in truth.
+
+Frozen: a seed gives the same pixels for good (a test holds their hash), and what others may use is `__all__`.
 """
 
 from collections.abc import Callable
@@ -18,19 +20,21 @@ from fusionlab.data.folders import Pairs
 from fusionlab.data.pair import Pair, luminance, rgb_to_ycbcr
 from fusionlab.errors import UserError
 from fusionlab.scenes.air import through_air
-from fusionlab.scenes.cameras import LENS_IR, blur, photograph, thermograph
+from fusionlab.scenes.cameras import LENS_IR, gaussian_blur, photograph, thermograph
 from fusionlab.scenes.canvas import Canvas
 from fusionlab.scenes.cases import stage
+from fusionlab.scenes.lots import draw_plan
+from fusionlab.scenes.materials import MATERIALS, band_radiance
 from fusionlab.scenes.paint import paint_scene
-from fusionlab.scenes.plan import CAR, CONE, PERSON, Plan, draw_plan
-from fusionlab.scenes.settings import CASES, GAINS, PLAIN, POLARITIES, Settings
+from fusionlab.scenes.plan import CAR, CONE, PERSON, Plan
+from fusionlab.scenes.settings import CASES, DEFAULTS, GAINS, POLARITIES, Settings
 from fusionlab.scenes.textures import Array
 from fusionlab.scenes.truth import Box, Truth
 from fusionlab.scenes.weather import CONDITIONS, Weather, draw_weather, hour_condition
 
 __all__ = [
-    "CASES", "CONDITIONS", "GAINS", "LABELS", "POLARITIES", "SPLITS",
-    "Box", "Settings", "Truth", "open_scenes", "scene",
+    "CASES", "CONDITIONS", "GAINS", "LABELS", "MATERIALS", "POLARITIES", "SPLITS",
+    "Box", "Settings", "Truth", "band_radiance", "open_scenes", "scene",
 ]  # fmt: skip
 
 # Class numbers of the MFNet and MSRS label maps, as far as they are drawn here.
@@ -44,7 +48,7 @@ def scene(
     height: int = 240,
     width: int = 320,
     condition: str | None = None,
-    settings: Settings = PLAIN,
+    settings: Settings = DEFAULTS,
 ) -> Pair:
     """The street of a seed as a pair with its truth; vi and ir are (1, 1, height, width) in [0, 1].
 
@@ -67,7 +71,7 @@ def open_scenes(
     condition: str | None = None,
     height: int = 240,
     width: int = 320,
-    settings: Settings = PLAIN,
+    settings: Settings = DEFAULTS,
 ) -> Pairs:
     """n scenes of a split, drawn when asked for, named like "test-0003-night".
 
@@ -176,7 +180,7 @@ def _warm_targets(heat: Array, warm: float, labels: Array, inner: tuple[slice, s
 
 
 def _through_lens(heat: Array) -> Array:
-    return blur(heat, LENS_IR * len(heat))
+    return gaussian_blur(heat, LENS_IR * len(heat))
 
 
 def _tensor(image: Array) -> Tensor:

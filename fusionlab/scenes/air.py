@@ -4,7 +4,7 @@ import numpy as np
 
 from fusionlab.scenes.canvas import Canvas
 from fusionlab.scenes.light import Lamp
-from fusionlab.scenes.textures import Array, noise
+from fusionlab.scenes.textures import Array, tile_noise
 from fusionlab.scenes.weather import Weather
 
 SMOKE_NEAR, SMOKE_DEEP, SMOKE_TALL = 4.5, 3.0, 2.4  # metres
@@ -35,7 +35,7 @@ def through_air(canvas: Canvas, weather: Weather) -> tuple[Array, Array]:
 def _smoke(canvas: Canvas, depth: Array) -> Array:
     """Metres of full smoke before each point (H, W): a bank across the street, in billows, thin on top."""
     x, y = canvas.plane((slice(0, canvas.rows), slice(0, canvas.columns)), 0.0, SMOKE_NEAR)
-    billow = noise("cloud", x, y, 0.07, SMOKE_NEAR * canvas.pixel, 17.0)
+    billow = tile_noise("cloud", x, y, 0.07, SMOKE_NEAR * canvas.pixel, 17.0)
     density = np.clip(0.8 + 0.4 * billow, 0.1, 2) * np.exp(-((np.maximum(y, 0) / SMOKE_TALL) ** 2))
     return density * np.clip(depth - SMOKE_NEAR, 0, SMOKE_DEEP)
 

@@ -14,12 +14,12 @@ from fusionlab.scenes.textures import (
     bricks,
     chance,
     floats,
-    noise,
     overlap,
     put,
     ramp,
     rgb,
     stripes,
+    tile_noise,
 )
 from fusionlab.scenes.walls import View, Wall, step, view_of
 from fusionlab.scenes.weather import Weather
@@ -96,9 +96,9 @@ def _facade(
     front = np.array([wall.front for wall in walls])[which]
     size = np.sqrt(fu * fy)
     shift = of(salts % 1009)
-    stain = noise("stain", u, y, 0.12, size, shift)
-    streak = noise("stain", 4 * u, 0.35 * y, 0.14, np.maximum(4 * fu, 0.35 * fy), shift + 31)
-    grit = noise("grain", u, y, 0.04, size, shift)
+    stain = tile_noise("stain", u, y, 0.12, size, shift)
+    streak = tile_noise("stain", 4 * u, 0.35 * y, 0.14, np.maximum(4 * fu, 0.35 * fy), shift + 31)
+    grit = tile_noise("grain", u, y, 0.04, size, shift)
     tone = 1 + 0.10 * stain + 0.11 * streak + 0.07 * grit
     brick = np.flatnonzero(np.array([block.brick for block in blocks])[which])
     if brick.size:
@@ -217,7 +217,7 @@ def _panes(
     if weather.lamps_on:
         tint = LIT.take((chance(p.bay, p.floor, p.salt + 3) * 4).astype(np.intp), axis=1)
         room = (0.45 + 0.75 * rise) * (0.5 + 0.9 * kind) * np.where(cloth, 0.6 * fold, 1.0)
-        room = room * (0.85 + 0.3 * noise("stain", p.u, p.y, 0.15, p.size, p.shift + 53))
+        room = room * (0.85 + 0.3 * tile_noise("stain", p.u, p.y, 0.15, p.size, p.shift + 53))
         glow = glow + (glass * lit * np.maximum(room, 0.05) * weather.windows) * tint
     pane = weather.heat["pane"] + 0.10 * lit * (kind + 0.3) + 0.06 * (kind - 0.5)
     heat = heat + p.hole * (0.96 * p.warmth - heat)
@@ -243,7 +243,7 @@ def _shops(
     door = overlap(across, unit - 1.5, unit - 0.5, fu) * overlap(y, 0.05, 2.45, fy)
     pane = np.maximum(display, door * 0.8)
     # Behind the glass: a bright ceiling, goods on shelves below, a dark figure of stock here and there.
-    goods = noise("leaf", u, y, 0.09, np.sqrt(fu * fy), floats(salt % 601))
+    goods = tile_noise("leaf", u, y, 0.09, np.sqrt(fu * fy), floats(salt % 601))
     level = chance(np.floor(u / 0.8), np.floor(y / 0.42), salt)
     rows = 1 - 0.6 * stripes(y, 0.42, 0.06, fy)
     stock = np.clip(0.50 + 0.28 * goods + 0.45 * (level - 0.5), 0.08, 1.2) * rows * ramp(y, 2.2, 1.7)

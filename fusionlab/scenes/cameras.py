@@ -27,7 +27,7 @@ def photograph(radiance: Array, weather: Weather, rng: np.random.Generator | Non
     light = radiance * np.float32(exposure_gain(radiance, weather.exposure))
     if rng is not None:
         _add_glare(light, 1.2, weather.flare)
-    light = blur(light, LENS * rows)
+    light = gaussian_blur(light, LENS * rows)
     light.clip(0, np.inf, out=light)  # numpy takes twice as long for np.maximum with a number
     if rng is not None:
         spread = np.float32(5e-5 * weather.grain) * light
@@ -119,7 +119,7 @@ def _enlarge(length: int, step: int) -> Array:
     return np.maximum(1 - np.abs(place[:, None] - np.arange(blocks)), 0).astype(np.float32)
 
 
-def blur(image: Array, sigma: float) -> Array:
+def gaussian_blur(image: Array, sigma: float) -> Array:
     """Gaussian blur along the last two axes, mirrored at the borders, out to four sigma."""
     reach = int(4 * sigma + 0.5)
     if reach < 1:
@@ -153,7 +153,7 @@ def thermograph(
     truth has neither, and goes through the same gain control.
     """
     rows, columns = heat.shape
-    image = blur(heat, LENS_IR * rows)
+    image = gaussian_blur(heat, LENS_IR * rows)
     image = image + np.float32(0.007) * rng.standard_normal(image.shape, dtype=np.float32)
     image += np.float32(0.0035) * rng.standard_normal((1, columns), dtype=np.float32)
     picture = partial(_infrared_picture, *gain_control(image, gain), polarity)

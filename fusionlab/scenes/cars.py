@@ -8,8 +8,9 @@ from itertools import product
 import numpy as np
 
 from fusionlab.scenes.canvas import Camera, Canvas
+from fusionlab.scenes.palette import Colour
 from fusionlab.scenes.plan import Car
-from fusionlab.scenes.textures import Array, floats, noise, pixels, ramp, rgb
+from fusionlab.scenes.textures import Array, floats, pixels, ramp, rgb, tile_noise
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,6 @@ SHAPES = {
     "bus": Shape(6.4, 2.20, 1.10, 1.02, 1.10, 2.80, 2.85, -3.10, 2.45, -3.05),
 }
 WHEEL = 0.32  # radius of a wheel, metres
-Colour = tuple[float, float, float]
 
 
 @cache
@@ -286,7 +286,7 @@ def surface(car: Car, hit: Hit, heat: dict[str, float], lamps_on: bool) -> tuple
     bent = body & (np.abs(hit.normal[1]) < 0.5)
     hit.normal[1] += np.where(bent, 0.75 * (y - 0.62), 0.0)
     hit.normal /= np.maximum(np.sqrt((hit.normal**2).sum(0)), 1e-6)
-    dust = noise("stain", a + c, y, 0.06, 0.05, 11.0)
+    dust = tile_noise("stain", a + c, y, 0.06, 0.05, 11.0)
     albedo = floats(colours).T.take(coat, axis=1)
     albedo *= np.clip(1 + 0.05 * dust - 0.15 * ramp(y, 0.7, 0.25), 0.3, 2)
     warmth = warmth * (1 + 0.03 * dust)
@@ -331,6 +331,6 @@ def reflection(hit: Hit, camera: Camera, zenith: Array, skyline: Array) -> Array
     facing = (rise * hit.normal[1] + hit.normal[2]) * length
     up = rise * length - 2 * facing * hit.normal[1]
     fresnel = 0.10 + 0.6 * (1 - np.clip(-facing, 0, 1)) ** 3
-    ripple = 0.06 * noise("stain", hit.point[0], hit.point[1], 0.10, 0.05, 3.0)
+    ripple = 0.06 * tile_noise("stain", hit.point[0], hit.point[1], 0.10, 0.05, 3.0)
     open_sky = np.clip(0.25 + 1.6 * (up + ripple - 0.15), 0.04, 1)
     return (fresnel * open_sky) * (rgb(skyline) + np.clip(up, 0, 1) * rgb(zenith - skyline))

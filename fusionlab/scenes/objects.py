@@ -6,7 +6,7 @@ import numpy as np
 
 from fusionlab.scenes.canvas import Sprite, unit, within
 from fusionlab.scenes.plan import Post, Tree
-from fusionlab.scenes.textures import Array, capsules, floats, noise, overlap, pixels, ramp, rgb
+from fusionlab.scenes.textures import Array, capsules, floats, overlap, pixels, ramp, rgb, tile_noise
 
 PANEL, PRINT = (1.80, 1.25), (0.97, 0.47)  # half widths and heights of case "sign", metres
 # What is printed; the margin about it is wider than the ring that Truth.both looks at.
@@ -51,7 +51,7 @@ def crown_edge(tree: Tree) -> tuple[float, float]:
 
 def crown_cover(tree: Tree, x: Array, y: Array, soft: Array | float) -> Array:
     """Share of light a tree holds back at (x, y) metres on its plane, for shadows."""
-    ragged = 0.30 * noise("leaf", x, y, 0.10, soft, tree.salt % 907) * tree.crown * 0.4
+    ragged = 0.30 * tile_noise("leaf", x, y, 0.10, soft, tree.salt % 907) * tree.crown * 0.4
     bx, by, radius = _blobs(tree).T[..., None]
     square = (x - bx) ** 2
     square += (y - by) ** 2
@@ -84,8 +84,8 @@ def _crowns(sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array,
         return floats(values).take(which)
 
     pixel, shift = of([spot[2] for spot in places]), of([tree.salt % 907 for tree in trees])
-    leaf = noise("leaf", x, y, 0.05, pixel, shift)
-    clump = noise("leaf", x, y, 0.16, pixel, shift + 19)
+    leaf = tile_noise("leaf", x, y, 0.05, pixel, shift)
+    clump = tile_noise("leaf", x, y, 0.16, pixel, shift + 19)
     ragged = inside + 0.28 * clump + 0.14 * leaf
     size = of([0.35 * tree.crown for tree in trees])
     alpha = np.clip(ragged * size / of([max(0.10, 1.2 * spot[2]) for spot in places]), 0, 1)
@@ -154,7 +154,7 @@ def _trunks(sprite: Sprite, trees: list[Tree], places: list[Place], ends: Array,
     round_ = qx[nearest, seen].clip(-1, 1)
     normal = unit(round_, 0 * round_ + 0.1, -np.sqrt(1 - 0.95 * round_ * round_))
     grain, shift = floats([2 * spot[2] for spot in places]), floats([tree.salt % 907 for tree in trees])
-    bark = noise("stain", 3 * px, py, 0.05, grain[which], shift[which])
+    bark = tile_noise("stain", 3 * px, py, 0.05, grain[which], shift[which])
     tone = np.clip(1 + 0.35 * bark, 0.3, 2)
     warm = heat * (1 + 0.05 * bark) * (0.95 + 0.05 * normal[2] ** 2)
     sprite.add_at(at, alpha, tone * rgb([0.105, 0.082, 0.062]), warm.astype(np.float32), normal)
@@ -256,7 +256,7 @@ def _sign(sprite: Sprite, post: Post, x: Array, y: Array, pixel: float, heat: di
     sprite.add(alpha, colour.astype(np.float32), heat["steel"] * 1.04, flat)
 
 
-def printed(post: Post, x: Array, y: Array) -> Array:
+def print_mask(post: Post, x: Array, y: Array) -> Array:
     """Whether points (x, y) of the plane of a panel lie on its print."""
     return (np.abs(x) < PRINT[0]) & (np.abs(y - _middle(post)) < PRINT[1])
 

@@ -191,7 +191,7 @@ def _mark_print(canvas: Canvas, plan: Plan, post: Post) -> None:
     """Gives what is printed on a panel its owner."""
     region = _window(canvas, post.x, post.z, -objects.PANEL[0], objects.PANEL[0], post.height)
     if region is not None:
-        inked = objects.printed(post, *canvas.plane(region, post.x, post.z))
+        inked = objects.print_mask(post, *canvas.plane(region, post.x, post.z))
         canvas.owner[region][inked] = plan.owners.index("print 0") + 1
 
 

@@ -1,5 +1,7 @@
 """Colours that the things of a scene are drawn from by lot: albedos in linear RGB."""
 
+Colour = tuple[float, float, float]
+
 WALLS = (
     (0.30, 0.14, 0.10), (0.36, 0.21, 0.15), (0.42, 0.37, 0.29), (0.50, 0.47, 0.42), (0.33, 0.33, 0.33),
     (0.48, 0.39, 0.25), (0.24, 0.17, 0.14), (0.40, 0.42, 0.43), (0.52, 0.44, 0.36),

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusionlab.scenes.canvas import Sprite
+from fusionlab.scenes.palette import Colour
 from fusionlab.scenes.plan import Person
-from fusionlab.scenes.textures import Array, capsules, floats, noise, put, ramp, rgb
+from fusionlab.scenes.textures import Array, capsules, floats, put, ramp, rgb, tile_noise
 
 Point = tuple[float, float]
-Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def draw_person(person: Person, limbs: list[Limb], x: Array, y: Array, pixel: fl
     weight[:-1] *= through[1:]
     weight /= np.maximum(total, 1e-6)
 
-    fold = noise("stain", x, y, 0.05, pixel, person.salt % 911)
+    fold = tile_noise("stain", x, y, 0.05, pixel, person.salt % 911)
     qx, qy = (np.clip(q.take(at, axis=1), -1, 1) for q in (qx, qy))
     deep = np.sqrt(np.maximum(1 - qx * qx - 0.2 * qy * qy, 0.05))
     qx += 0.10 * fold
@@ -232,7 +232,7 @@ def draw_person(person: Person, limbs: list[Limb], x: Array, y: Array, pixel: fl
     tone = (0.70 + 0.30 * deep) * weight * floats([[limb.shade] for limb in limbs])
     albedo = (floats([limb.colour for limb in limbs]).T @ tone) * np.clip(1 + 0.14 * fold, 0.5, 1.5)
     if person.wear == "leaves":
-        leaf = noise("leaf", x, y, 0.05, pixel, person.salt % 907)
+        leaf = tile_noise("leaf", x, y, 0.05, pixel, person.salt % 907)
         albedo = rgb(person.coat) * np.clip(0.9 + 0.4 * leaf, 0.15, 2.5)
         low = 0.055 * person.z
         total *= ramp(y + 0.1 * leaf, low, low + 0.2)

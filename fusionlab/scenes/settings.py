@@ -68,4 +68,4 @@ class Settings:
                 )
 
 
-PLAIN = Settings()
+DEFAULTS = Settings()

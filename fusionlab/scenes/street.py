@@ -19,17 +19,17 @@ from fusionlab.scenes.textures import (
     Array,
     chance,
     floats,
-    noise,
     overlap,
     pixels,
     put,
     ramp,
     rgb,
     stripes,
+    tile_noise,
 )
 from fusionlab.scenes.weather import Weather
 
-FAR = 400.0
+GROUND_END = 400.0
 
 
 def paint_sky(canvas: Canvas, plan: Plan, weather: Weather) -> None:
@@ -41,7 +41,7 @@ def paint_sky(canvas: Canvas, plan: Plan, weather: Weather) -> None:
     skyline, zenith = weather.skyline[:, None, None], weather.zenith[:, None, None]
     radiance = skyline + height * (zenith - skyline)
     u, v = canvas.dx[None, :] / (up + 0.06), 1 / (up + 0.06) + 0 * canvas.dx[None, :]
-    texture = noise("cloud", u, v, 0.035, canvas.pixel / up.clip(0.05), shift=plan.salt % 997)
+    texture = tile_noise("cloud", u, v, 0.035, canvas.pixel / up.clip(0.05), shift=plan.salt % 997)
     cover = ramp(texture, 1.0 - 2.2 * weather.clouds, 2.2 - 2.2 * weather.clouds) * ramp(up, 0.0, 0.05)
     if weather.sunglow.any():
         side = canvas.dx[None, :] - weather.light.towards[0]
@@ -52,7 +52,7 @@ def paint_sky(canvas: Canvas, plan: Plan, weather: Weather) -> None:
     heat = weather.heat["skyline"] + height * (weather.heat["zenith"] - weather.heat["skyline"])
     heat = heat + 0.06 * cover * (1 + 0.4 * texture)
     alpha = np.ones((rows, canvas.columns), np.float32)
-    canvas.paint(region, alpha, radiance.astype(np.float32), heat.astype(np.float32), FAR * 10)
+    canvas.paint(region, alpha, radiance.astype(np.float32), heat.astype(np.float32), GROUND_END * 10)
 
 
 def paint_horizon(canvas: Canvas, plan: Plan, weather: Weather) -> None:
@@ -63,13 +63,13 @@ def paint_horizon(canvas: Canvas, plan: Plan, weather: Weather) -> None:
         return
     x, y = canvas.plane(region, 0.0, z)
     column = x[:1]
-    top = 6 + 2.5 * noise("stain", column, 0 * column, 1.2, z * canvas.pixel, shift=plan.salt % 811)
+    top = 6 + 2.5 * tile_noise("stain", column, 0 * column, 1.2, z * canvas.pixel, shift=plan.salt % 811)
     index = np.floor(column / 17)
     tower = 9 + 9 * chance(index, 3, plan.salt)
     is_tower = (chance(index, 5, plan.salt) < 0.35) & (np.abs(column / 17 - index - 0.5) < 0.36)
     top = np.where(is_tower, tower, np.maximum(top, 2))
     alpha = overlap(y, -3.0, top, z * canvas.pixel)
-    mottle = noise("leaf", x, y, 0.7, z * canvas.pixel, shift=5.0)
+    mottle = tile_noise("leaf", x, y, 0.7, z * canvas.pixel, shift=5.0)
     albedo = np.where(
         is_tower, floats([0.24, 0.24, 0.25])[:, None, None], floats([0.05, 0.075, 0.035])[:, None, None]
     )
@@ -97,7 +97,7 @@ def paint_ground(
         return
     number = np.full((canvas.rows - first, canvas.columns), -1)
     number.ravel()[at] = np.arange(at.size)
-    z = np.minimum(-canvas.camera.height / canvas.dy[first + row], np.float32(FAR))
+    z = np.minimum(-canvas.camera.height / canvas.dy[first + row], np.float32(GROUND_END))
     ground = Ground(canvas, canvas.dx[column] * z, z, number, first)
     albedo, heat, gloss = _ground_cover(canvas, plan, weather, ground.x, z)
     light, heat_shade = _ground_light(ground, plan, weather, casters, contact, gloss)
@@ -141,9 +141,9 @@ def _ground_cover(
     fw = np.hypot(cos * wide, (cos * x / z - sin) * deep)
     fs = np.hypot(sin * wide, (sin * x / z + cos) * deep)
     shift = float(plan.salt % 1013)
-    stain = noise("stain", s, w, 0.10, size, shift)
-    broad = noise("stain", s, w, 0.45, size, shift + 71)
-    grit = noise("grain", s, w, 0.016, size, shift)
+    stain = tile_noise("stain", s, w, 0.10, size, shift)
+    broad = tile_noise("stain", s, w, 0.45, size, shift + 71)
+    grit = tile_noise("grain", s, w, 0.016, size, shift)
     side = np.abs(w)
 
     # Asphalt: dark where oil drips in the middle of a lane, pale where tyres polish it, patched and cracked.
@@ -153,7 +153,7 @@ def _ground_cover(
     patch = (chance(np.floor(s / 7.3), np.floor(w / 2.9), plan.salt) < 0.10).astype(np.float32)
     tone = 0.125 * (1 + 0.16 * stain + 0.13 * broad + 0.20 * grit + 0.10 * tyre - 0.18 * oil - 0.22 * patch)
     at = np.flatnonzero((broad > 0.1) & (wide < 0.05))
-    vein = noise("stain", s[at], w[at], 0.22, size[at], shift + 37)
+    vein = tile_noise("stain", s[at], w[at], 0.22, size[at], shift + 37)
     tone[at] *= 1 - 0.35 * (np.exp(-((vein / 0.045) ** 2)) * ramp(wide[at], 0.05, 0.015))
     road = np.maximum(tone, 0.02) * rgb([1.0, 0.99, 0.96])
     road_heat = weather.heat["road"] * (
@@ -218,7 +218,7 @@ def _roadside(
     # Grass where there is no building line.
     turf, grass_heat = paving * rgb([0.80, 0.79, 0.78]), walk_heat.copy()
     at = np.flatnonzero((beyond > 0) & np.where(w < 0, *plan.street.parks))
-    blade = noise("leaf", s[at], w[at], 0.03, size[at], float(plan.salt % 1013))
+    blade = tile_noise("leaf", s[at], w[at], 0.03, size[at], float(plan.salt % 1013))
     tone = np.clip(1 + 0.28 * blade + 0.25 * broad[at] + 0.2 * stain[at], 0.2, 2.2)
     put(turf, at, tone * rgb([0.075, 0.105, 0.03]))
     grass_heat[at] = weather.heat["grass"] * (1 + 0.12 * broad[at] + 0.10 * blade)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[Any]  # of float32 unless a name says otherwise
 
 SIZE = 256  # texels along a side of a noise tile, a power of two
-LEVELS = 7  # 256, 128, ..., 4
+TILE_LEVELS = 7  # 256, 128, ..., 4
 # Spectral slope and low cut (cycles per tile) of each kind of noise.
 _SPECTRA = {"grain": (0.35, 2.0), "stain": (1.25, 1.0), "cloud": (1.75, 1.0), "leaf": (0.75, 6.0)}
 
@@ -33,7 +33,7 @@ def _tile(kind: str) -> Array:
     tile = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((SIZE, SIZE))) * shape, s=(SIZE, SIZE))
     level = tile / tile.std()
     pyramid = np.zeros((2 * SIZE * SIZE, 4), np.float32)
-    for _ in range(LEVELS):
+    for _ in range(TILE_LEVELS):
         texel = level.astype(np.float32)
         pair = (texel, np.roll(texel, -1, 1) - texel)
         corners = np.stack((*pair, *np.roll(pair, -1, 1)), -1).reshape(-1, 4)
@@ -65,7 +65,7 @@ def rgb(colour: ArrayLike, axes: int = 1) -> Array:
     return floats(colour).reshape(3, *[1] * axes)
 
 
-def noise(
+def tile_noise(
     kind: str, u: Array, v: Array, texel: float, footprint: Array | float, shift: Array | float = 0.0
 ) -> Array:
     """Noise of mean 0 at the points (u, v) in metres; variance 1 where a pixel is no larger than a texel.
@@ -76,7 +76,7 @@ def noise(
     # The level is log2 of the footprint in texels, rounded: the exponent of sqrt(2) times it, which a float32
     # holds in its bits from the 23rd on, plus 127.
     level = ((floats(footprint) * np.float32(2**0.5 / texel)).view(np.int32) >> 23) - 127
-    level = level.clip(0, LEVELS - 1)
+    level = level.clip(0, TILE_LEVELS - 1)
     scale = ((127 - level) << 23).view(np.float32)  # 1 / 2^level
     column, row = u * np.float32(1 / texel), v * np.float32(1 / texel)
     for along, moved in ((column, np.float32(1) * shift), (row, np.float32(1.7) * shift)):

@@ -8,7 +8,7 @@ import numpy as np
 from fusionlab.scenes.light import Beam, Lamp, Light
 from fusionlab.scenes.materials import MATERIALS, RANGES, band_radiance, surface_radiance
 from fusionlab.scenes.plan import Car, Plan
-from fusionlab.scenes.settings import PLAIN, Settings
+from fusionlab.scenes.settings import DEFAULTS, Settings
 from fusionlab.scenes.textures import Array, floats
 
 CONDITIONS = ("day", "dusk", "night", "fog")
@@ -56,7 +56,7 @@ class Weather:
         return self.power > 0
 
 
-def draw_weather(plan: Plan, condition: str, seed: int, settings: Settings = PLAIN) -> Weather:
+def draw_weather(plan: Plan, condition: str, seed: int, settings: Settings = DEFAULTS) -> Weather:
     """The light and heat of a plan under a condition; the hour of the settings, if any, overrules it."""
     rng = np.random.default_rng([seed, 2, CONDITIONS.index(condition)])
     offset, gain = rng.uniform(0.04, 0.09), rng.uniform(1.10, 1.42)

@@ -19,7 +19,7 @@ from fusionlab.methods.baselines import average
 from fusionlab.methods.tricks import BASELINES, TRICKS, noisy
 from fusionlab.metrics import CONVENTIONS, METRICS, Variant, score_pair
 from fusionlab.metrics.agreement import flips, spearman
-from fusionlab.metrics.truth import kept, psnr, ssim
+from fusionlab.metrics.truth import kept, psnr_to_truth, ssim_to_truth
 
 Image = Callable[[Tensor, Tensor], Tensor]
 
@@ -204,8 +204,8 @@ def true_scores_of(images: Mapping[str, Image]) -> Callable[[Pair], Iterator[Sco
             fused = image(pair.ir, pair.vi).clamp(0, 1)
             there = [value for value in kept(fused, pair.truth).values() if not math.isnan(value)]
             values = {
-                "PSNR": psnr(fused, pair.truth.reference),
-                "SSIM": ssim(fused, pair.truth.reference),
+                "PSNR": psnr_to_truth(fused, pair.truth.reference),
+                "SSIM": ssim_to_truth(fused, pair.truth.reference),
                 "kept": sum(there) / len(there) if there else math.nan,
             }
             for metric, value in values.items():
@@ -242,7 +242,7 @@ def preview(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
         for metric, value in kept(fused, pair.truth).items():
             if not math.isnan(value):
                 yield Score(metric, value, "1", "truth", fuser.sha256)
-        yield Score("PSNR", psnr(fused, pair.truth.reference), "dB", "truth", fuser.sha256)
+        yield Score("PSNR", psnr_to_truth(fused, pair.truth.reference), "dB", "truth", fuser.sha256)
         images = to_uint8(pair.ir), to_uint8(pair.vi), to_uint8(fused)
         for (convention, metric), variant in blind.items():
             value = score_pair(variant, *images).item()

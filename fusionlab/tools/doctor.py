@@ -1,15 +1,13 @@
 """What `fusionlab doctor` finds: versions, device, data sets and weights, and how to get what is missing."""
 
-import csv
 import importlib
 import os
 import platform
-from collections import Counter
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
 
 from fusionlab import __version__, paths
+from fusionlab.data.registry import REGISTRY, choose, datasets
 from fusionlab.errors import UserError
 
 # Distribution -> module, where the names differ.
@@ -51,7 +49,7 @@ def examine() -> Findings:
     return findings
 
 
-def fault(module: str) -> str | None:
+def import_fault(module: str) -> str | None:
     """Why a module cannot be imported, None where it can. A broken package may raise any exception."""
     try:
         importlib.import_module(module)
@@ -69,7 +67,7 @@ def _version(distribution: str) -> str | None:
 
 def _packages(findings: Findings) -> None:
     for name in CORE:
-        cause = fault(MODULES.get(name, name))
+        cause = import_fault(MODULES.get(name, name))
         findings.add("core", _package(name, cause))
         if cause:
             findings.usable = False
@@ -85,7 +83,7 @@ def _packages(findings: Findings) -> None:
     # Neither is needed to fuse; the lpips wheel carries the linear weights of a loss that later methods use.
     findings.add("optional", _package("lpips"))
     findings.add(
-        "optional", _package("torchvision", fault("torchvision") if _version("torchvision") else None)
+        "optional", _package("torchvision", import_fault("torchvision") if _version("torchvision") else None)
     )
     if _version("lpips") is None:
         findings.remedies.append(
@@ -98,7 +96,7 @@ def _package(name: str, cause: str | None = None) -> str:
 
 
 def _device(findings: Findings) -> None:
-    if fault("torch"):
+    if import_fault("torch"):
         return
     import torch
 
@@ -120,28 +118,19 @@ def _data(findings: Findings) -> None:
         roots.append(mirror)
     findings.add("data", "registered sets: looked for in " + " and ".join(map(str, roots)))
     findings.add("data", "scenes: always there (synthetic)")
-    # Read plainly, because fusionlab.data.sources needs torch and a doctor must work without.
-    rows = [row for row in _table("registry.csv") if row["role"] != "weights"]
-    files = [(row["dataset"], row["path"]) for row in rows]
-    registered = Counter(dataset for dataset, _ in files)
-    images = Counter(dataset for dataset, _ in {(row["dataset"], row["pair"]) for row in rows})
-    whole = {row["name"]: f"{row['total']} {row['kind']}" for row in _table("datasets.csv")}
-    found = Counter(dataset for dataset, path in files if any((root / path).is_file() for root in roots))
-    for dataset, count in sorted(registered.items()):
-        size = f"{images[dataset]} of {whole[dataset]}"
-        findings.add("data", f"{dataset}: {found[dataset]} of {count} registered files ({size})")
-    incomplete = [dataset for dataset in sorted(registered) if found[dataset] < registered[dataset]]
+    incomplete = []
+    for name, dataset in datasets().items():
+        files = [file for file in choose(name) if file.role != "weights"]
+        found = sum(any((root / file.path).is_file() for root in roots) for file in files)
+        if files:
+            findings.add("data", f"{name}: {found} of {len(files)} registered files ({dataset.size()})")
+        if found < len(files):
+            incomplete.append(name)
     if incomplete:
         findings.remedies.append(
             f"{', '.join(incomplete)}: run `fusionlab data get NAME`; or lay the files out as in "
-            f"{Path(__file__).parents[1] / 'data' / 'registry.csv'} and set FUSIONLAB_MIRROR to that folder"
+            f"{REGISTRY} and set FUSIONLAB_MIRROR to that folder"
         )
-
-
-def _table(name: str) -> list[dict[str, str]]:
-    """The rows of a table of the data package."""
-    with (Path(__file__).parents[1] / "data" / name).open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def _weights(findings: Findings) -> None:

@@ -22,7 +22,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
-def address(root: Path | None = None) -> str:
+def repository_address(root: Path | None = None) -> str:
     """The project's address, `[project.urls] Repository` of pyproject.toml; raises UserError without one."""
     path = (root or ROOT) / "pyproject.toml"
     if not path.is_file():
@@ -116,7 +116,7 @@ def _warnings(notebook: Any) -> list[str]:
     return [line for line in lines if "Warning" in line]
 
 
-def student(notebook: Any) -> Any:
+def student_edition(notebook: Any) -> Any:
     """A copy without solutions and outputs; its check cells say what is not solved yet instead of failing."""
     made = copy.deepcopy(notebook)
     made.cells = [cell for cell in made.cells if "solution" not in cell.metadata.get("tags", [])]
@@ -144,7 +144,7 @@ def build(root: Path | None = None, only: Sequence[str] = (), check: bool = Fals
     import nbformat
 
     root = root or ROOT
-    repository, stale = address(root), []
+    repository, stale = repository_address(root), []
     for path in _notebooks(root, only):
         old = nbformat.read(path, as_version=4)
         new = addressed(old, path.stem, repository)
@@ -164,7 +164,7 @@ def write_students(root: Path | None = None, only: Sequence[str] = (), check: bo
 
     root, stale = root or ROOT, []
     for path in _notebooks(root, only):
-        text = nbformat.writes(student(nbformat.read(path, as_version=4))) + "\n"
+        text = nbformat.writes(student_edition(nbformat.read(path, as_version=4))) + "\n"
         target = root / "build" / "student" / path.name
         if not target.exists() or target.read_text("utf-8") != text:
             stale.append(path.name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fusionlab.bench.run import Run, find_profile
+from fusionlab.data.registry import datasets
 from fusionlab.errors import UserError
 from fusionlab.lab.session import PROFILES, resolve_data
 from fusionlab.paths import mirror_address
@@ -107,8 +108,6 @@ def own_kernel(variables: Mapping[str, str]) -> type:
 
 def located(data: str) -> str:
     """A folder as an absolute path, since kernels start in the notebook's folder; a name stays a name."""
-    from fusionlab.data.sources import datasets
-
     path = Path(data).expanduser()
     is_name = data == "scenes" or data in datasets()
     return str(path.resolve()) if path.is_dir() and not is_name else data

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from fusionlab.batch import find_jobs, score_job
-from fusionlab.processes import spread
+from fusionlab.processes import in_processes
 
 
 def timed(convention, metrics, job):
@@ -25,7 +25,7 @@ if __name__ == "__main__":
     jobs, _ = find_jobs(Path(ir), Path(vi), [Path(fused)])
     rows, spent = [], {}
     start = time.perf_counter()
-    for _, (row, process, seconds) in spread(partial(timed, convention, metrics), jobs, int(workers)):
+    for _, (row, process, seconds) in in_processes(partial(timed, convention, metrics), jobs, int(workers)):
         rows.append(row)
         spent[process] = max(seconds, spent.get(process, 0))
     wall = time.perf_counter() - start

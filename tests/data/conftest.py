@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusionlab.data import fetch, sources
+from fusionlab.data import fetch, registry
 
 HEADER = "dataset,split,role,pair,path,bytes,sha256,repository,commit,source"
 
@@ -31,8 +31,8 @@ def mirror(tmp_path, monkeypatch) -> Path:
                 f"some/one,{'c' * 40},a b/{role}#{pair}.png"
             )
     (tmp_path / "registry.csv").write_text("\n".join(lines) + "\n")
-    files = sources.load_registry(tmp_path / "registry.csv")
-    monkeypatch.setattr(sources, "registry", lambda: files)
+    files = registry.load_registry(tmp_path / "registry.csv")
+    monkeypatch.setattr(registry, "registry", lambda: files)
     monkeypatch.setenv("FUSIONLAB_MIRROR", str(tmp_path / "mirror"))
     monkeypatch.setenv("FUSIONLAB_CACHE", str(tmp_path / "cache"))
     return tmp_path / "mirror"

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fusionlab import cli, paths
-from fusionlab.data import fetch, open_pairs, sources
+from fusionlab.data import fetch, open_pairs, registry
 from fusionlab.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ def data(*arguments: str, stdin: str | None = None):
 
 def held() -> set[str]:
     """What the cache holds, leftovers included; all of it must be whole."""
-    files = {file.path: file for file in sources.registry()}
+    files = {file.path: file for file in registry.registry()}
     names = {p.relative_to(paths.cache()).as_posix() for p in paths.cache().rglob("*") if p.is_file()}
     for name in names & set(files):
         assert hashlib.sha256((paths.cache() / name).read_bytes()).hexdigest() == files[name].sha256
@@ -38,7 +38,7 @@ def held() -> set[str]:
 
 
 def every_path() -> set[str]:
-    return {file.path for file in sources.registry()}
+    return {file.path for file in registry.registry()}
 
 
 # --- a server that fails ---
@@ -127,9 +127,9 @@ def test_a_server_that_recovers_or_redirects_is_good_enough(server):
 
 def test_sources_are_addressed_by_repository_commit_and_path(server, monkeypatch):
     monkeypatch.delenv("FUSIONLAB_MIRROR")
-    (file, *_) = sources.registry()
+    (file, *_) = registry.registry()
     assert fetch.address(file) == (f"https://raw.githubusercontent.com/some/one/{'c' * 40}/a%20b/ir%231.png")
-    assert {fetch.address(file) for file in sources.choose("m3fd")} == {
+    assert {fetch.address(file) for file in registry.choose("m3fd")} == {
         f"https://raw.githubusercontent.com/some/one/{'c' * 40}/a%20b/{role}%23{pair}.png"
         for role in ("ir", "vis")
         for pair in "12"
@@ -155,7 +155,7 @@ def test_online_asks_without_fetching(server):
 def test_a_killed_download_leaves_no_file_of_that_name(server, tmp_path, monkeypatch):
     monkeypatch.undo()  # the other process reads the shipped registry
     cache = tmp_path / "killed"
-    for file in sources.choose("m3fd"):
+    for file in registry.choose("m3fd"):
         server.faults[f"/{file.path}"] = ["stalls"]
     environment = {
         **os.environ,
@@ -183,7 +183,7 @@ def test_terms_are_shown_and_confirmed_once(server):
     code, out, errors = data("get", "m3fd", stdin="n\n")
     assert code == 1
     assert errors == ["error: nothing of m3fd was fetched"]
-    dataset = sources.datasets()["m3fd"]
+    dataset = registry.datasets()["m3fd"]
     assert all(text in out for text in (dataset.licence, dataset.citation, "--yes", "4 files"))
     assert data("get", "m3fd", stdin="")[0] == 1
     assert not server.asked
@@ -344,7 +344,7 @@ def test_every_set_verifies_and_roadscene_arrives_whole(shared, tmp_path, monkey
     code, out, errors = data("get", "roadscene", "--yes")
     assert (code, errors) == (0, [])
     assert out.splitlines()[-1].startswith("442 of 442 files verified")
-    assert held() == {file.path for file in sources.choose("roadscene")}
+    assert held() == {file.path for file in registry.choose("roadscene")}
     monkeypatch.delenv("FUSIONLAB_MIRROR")
     assert data("verify", "roadscene")[0] == 0
     assert open_pairs("roadscene", split="test").caption == "roadscene, 50 of 221 pairs"
@@ -357,7 +357,7 @@ def test_list_says_how_much_of_each_set_there_is(tmp_path, monkeypatch):
     code, out, _ = data("list")
     assert code == 0
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines()}
-    assert list(rows) == list(sources.datasets())
+    assert list(rows) == list(registry.datasets())
     assert rows["msrs"] == "20 of 1444 pairs 8.7 MB 0 of 40 files here (test 15, train 5)"
     assert rows["m3fd"] == "3 of 4200 pairs 5.1 MB 0 of 6 files here (sample 3)"
     assert rows["mmdrfuse"].startswith("2 of 2 networks 2.2 MB 0 of 4 files here")
@@ -367,11 +367,11 @@ def test_the_readme_lists_size_source_licence_and_citation_of_every_set():
     text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     rows = {row[0].strip("`"): row for row in cells if len(row) == 5}
-    for name, dataset in sources.datasets().items():
+    for name, dataset in registry.datasets().items():
         assert rows[name][1] == dataset.size()
         assert rows[name][3:] == [dataset.licence, dataset.citation]
         named = set(re.findall(r"`([\w.-]+/[\w.-]+)`", rows[name][2]))
-        assert named == {file.repository for file in sources.choose(name) if file.repository}
+        assert named == {file.repository for file in registry.choose(name) if file.repository}
 
 
 def test_the_nightly_job_asks_every_address():

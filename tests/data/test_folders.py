@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from fusionlab.data import name_of, open_pairs
-from fusionlab.data.folders import Pairs, open_folder, open_pair
+from fusionlab.data.folders import Pairs, match_images, open_folder, open_pair
 from fusionlab.data.pair import Pair
 from fusionlab.errors import UserError
 
@@ -101,11 +101,11 @@ def test_damaged_file_raises_when_the_pair_is_read(folder):
 def test_missing_partner(folder):
     save(folder / "ir" / "z.png")
     with pytest.raises(
-        UserError, match=r"z.png has no partner of that name; add the missing image or remove"
+        UserError, match=r"ir.z.png has no partner of that name in .*vi; add the missing image or remove"
     ):
         open_folder(folder)
     save(folder / "vi" / "0.png")
-    with pytest.raises(UserError, match=r"0.png \(and 1 more\) has no partner"):
+    with pytest.raises(UserError, match=r"vi.0.png has no partner .* \(names at fault: 2\)"):
         open_folder(folder)
 
 
@@ -113,6 +113,19 @@ def test_two_files_of_one_name(folder):
     save(folder / "vi" / "a.png")
     with pytest.raises(UserError, match=r"a.bmp and a.png have one name; keep one of them"):
         open_folder(folder)
+
+
+def test_several_folders_are_matched_and_every_fault_is_named(folder):
+    save(folder / "vi" / "a.png")
+    save(folder / "ir" / "z.png")
+    whole, faults = match_images([folder / "ir", folder / "vi", folder / "ir"])
+    assert list(whole) == ["b", "c.1"]
+    assert whole["b"] == [folder / "ir" / "b.png", folder / "vi" / "b.bmp", folder / "ir" / "b.png"]
+    assert list(faults) == ["a", "z"]
+    assert faults["a"] == f"{folder / 'vi' / 'a.bmp'} and a.png have one name; keep one of them"
+    assert faults["z"].startswith(
+        f"{folder / 'ir' / 'z.png'} has no partner of that name in {folder / 'vi'};"
+    )
 
 
 def test_two_folders_of_one_role(folder):

@@ -1,6 +1,7 @@
 """The registry, and registered datasets read from a local copy."""
 
 import csv
+import hashlib
 import re
 
 import numpy as np
@@ -9,16 +10,8 @@ from PIL import Image
 
 from fusionlab.data import open_pairs
 from fusionlab.data.pair import luminance
-from fusionlab.data.sources import (
-    IR_ROLES,
-    VI_ROLES,
-    choose,
-    datasets,
-    load_registry,
-    open_source,
-    read_photos,
-    registry,
-)
+from fusionlab.data.registry import File, choose, datasets, load_registry, registry
+from fusionlab.data.sources import IR_ROLES, VI_ROLES, open_source, read_photos
 from fusionlab.errors import UserError
 
 HEADER = "dataset,split,role,pair,path,bytes,sha256,repository,commit,source"
@@ -90,6 +83,33 @@ def test_unknown_names(mirror):
 def test_a_set_without_pairs_is_refused(name):
     with pytest.raises(UserError, match=f"{name} holds (photographs|networks), no pairs; (read|load)"):
         open_pairs(name)
+
+
+def test_photographs_are_read_by_split_and_verified(mirror, monkeypatch):
+    """DMFuse trains on them: colour, sorted by name, each checked as the files of pairs are."""
+    files = []
+    for name, split, level in (("9", "train", 90), ("12", "train", 30), ("5", "val", 60)):
+        path = mirror / "bsds500" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((3, 4, 3), (level, 0, 0), np.uint8)).save(path)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        size = path.stat().st_size
+        files.append(
+            File("bsds500", split, "photo", name, f"bsds500/{name}.png", size, sha256, "s/t", "c", "x")
+        )
+    monkeypatch.setattr("fusionlab.data.registry.registry", lambda: files)
+    photos = read_photos()
+    assert [tuple(photo.shape) for photo in photos] == [(1, 3, 3, 4)] * 3
+    assert [round(255 * photo[0, 0].max().item()) for photo in photos] == [30, 60, 90]
+    assert [round(255 * photo[0, 0].max().item()) for photo in read_photos("val")] == [60]
+    with pytest.raises(UserError, match="bsds500 has no split 'test'; use one of train, val"):
+        read_photos("test")
+    (mirror / "bsds500" / "9.png").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"9.png has 1 bytes, registered are \d+; fetch it again"):
+        read_photos("train")
+    (mirror / "bsds500" / "5.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 1 files of bsds500 \(bsds500/5.png first\) are not in"):
+        read_photos("val")
 
 
 HOSTILE = [

@@ -79,7 +79,7 @@ def test_official_from_the_cache_goes_by_the_same_hash(tmp_path, monkeypatch):
         replace(file, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
         for file, path in zip(NETWORKS["mmdrfuse"].released, (reading, released), strict=True)
     ]
-    monkeypatch.setattr("fusionlab.data.sources.registry", lambda: rows)
+    monkeypatch.setattr("fusionlab.data.registry.registry", lambda: rows)
     monkeypatch.setenv("FUSIONLAB_WEIGHTS", "")
     monkeypatch.setenv("FUSIONLAB_CACHE", str(tmp_path))
     fuser = fusionlab.load("mmdrfuse", weights="official")

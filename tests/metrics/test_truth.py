@@ -8,7 +8,7 @@ import torch
 
 from fusionlab.errors import UserError
 from fusionlab.metrics import evaluate
-from fusionlab.metrics.truth import kept, psnr, ssim
+from fusionlab.metrics.truth import kept, psnr_to_truth, ssim_to_truth
 from fusionlab.scenes import scene
 
 
@@ -33,17 +33,17 @@ def test_a_camera_that_carries_nothing_alone_has_no_score(truth):
 
 def test_psnr_by_hand():
     image = torch.full((1, 1, 4, 4), 0.5)
-    assert psnr(image + 0.1, image) == pytest.approx(20, abs=1e-4)
+    assert psnr_to_truth(image + 0.1, image) == pytest.approx(20, abs=1e-4)
 
 
 def test_ssim_is_that_of_the_reference_convention_with_the_truth_as_both_sources(truth):
     image, reference = (255 * truth.vi).round(), (255 * truth.reference).round()
     (row,) = evaluate(reference, reference, image, "reference", ["SSIM"]).rows
-    assert ssim(image / 255, reference / 255) == pytest.approx(row["SSIM"], rel=1e-9)
-    assert ssim(truth.reference, truth.reference) == pytest.approx(1)
+    assert ssim_to_truth(image / 255, reference / 255) == pytest.approx(row["SSIM"], rel=1e-9)
+    assert ssim_to_truth(truth.reference, truth.reference) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("score", [psnr, ssim])
+@pytest.mark.parametrize("score", [psnr_to_truth, ssim_to_truth])
 def test_grey_levels_up_to_255_are_refused(truth, score):
     with pytest.raises(UserError, match=r"fused holds .*; scores by the truth take images in \[0, 1\]"):
         score(255 * truth.vi, truth.reference)
@@ -52,5 +52,5 @@ def test_grey_levels_up_to_255_are_refused(truth, score):
 def test_ssim_needs_a_whole_window():
     small = torch.rand(1, 1, 10, 40)
     with pytest.raises(UserError, match="fused is smaller than 11 pixels a side"):
-        ssim(small, small)
-    assert math.isinf(psnr(small, small))
+        ssim_to_truth(small, small)
+    assert math.isinf(psnr_to_truth(small, small))

@@ -99,7 +99,7 @@ def test_the_stored_outputs_belong_to_the_code(notebook):
 
 
 def test_badge_and_install_line_name_the_project_s_address(path, notebook):
-    address = edition.address()
+    address = edition.repository_address()
     assert notebook.cells[0].cell_type == "markdown"
     assert edition.badge(path.stem, address) in notebook.cells[0].source
     assert any(f"git+{address}" in cell.source for cell in notebook.cells), "no line that installs the course"

@@ -10,8 +10,9 @@ from fusionlab.data.pair import Pair
 from fusionlab.scenes import CASES, Settings, open_scenes, scene
 from fusionlab.scenes.canvas import Canvas
 from fusionlab.scenes.cases import stage
+from fusionlab.scenes.lots import draw_plan
 from fusionlab.scenes.paint import paint_scene
-from fusionlab.scenes.plan import Plan, draw_plan
+from fusionlab.scenes.plan import Plan
 from fusionlab.scenes.weather import draw_weather
 
 

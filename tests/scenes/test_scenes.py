@@ -18,12 +18,12 @@ from fusionlab.scenes import (
     scene_seed,
 )
 from fusionlab.scenes.air import through_air
-from fusionlab.scenes.cameras import blur, develop, exposure_gain, gain_control
+from fusionlab.scenes.cameras import develop, exposure_gain, gain_control, gaussian_blur
 from fusionlab.scenes.canvas import Canvas
+from fusionlab.scenes.lots import draw_plan
 from fusionlab.scenes.materials import MATERIALS, band_radiance, surface_radiance
 from fusionlab.scenes.paint import paint_scene
-from fusionlab.scenes.plan import draw_plan
-from fusionlab.scenes.textures import noise, overlap, stripes
+from fusionlab.scenes.textures import overlap, stripes, tile_noise
 from fusionlab.scenes.truth import clarity
 from fusionlab.scenes.weather import Weather, draw_weather
 
@@ -258,10 +258,10 @@ def test_patterns_are_averaged_over_pixels():
 
 def test_noise_is_normal_at_its_own_scale_and_fades_when_small():
     u, v = np.meshgrid(np.arange(256, dtype=np.float32) + 0.5, np.arange(256, dtype=np.float32) + 0.5)
-    fine = noise("grain", u, v, 1.0, 1.0)
+    fine = tile_noise("grain", u, v, 1.0, 1.0)
     assert abs(fine.mean()) < 1e-4 and fine.std() == pytest.approx(1.0, abs=1e-3)
-    assert np.allclose(fine, noise("grain", u + 256, v - 512, 1.0, 1.0))
-    assert noise("grain", u, v, 1.0, 8.0).std() < 0.4
+    assert np.allclose(fine, tile_noise("grain", u + 256, v - 512, 1.0, 1.0))
+    assert tile_noise("grain", u, v, 1.0, 8.0).std() < 0.4
 
 
 def owned(truth, name: str) -> np.ndarray:
@@ -404,7 +404,7 @@ def test_blur_and_tone_curve_agree_with_plain_formulas():
     image = np.random.default_rng(2).uniform(size=(3, 31, 40)).astype(np.float32)
     for sigma in (0.5, 1.7):
         slow = gaussian_filter(image, (0, sigma, sigma))
-        assert np.allclose(blur(image, sigma), slow, atol=2e-6)
+        assert np.allclose(gaussian_blur(image, sigma), slow, atol=2e-6)
     x = np.linspace(0, 0.5, 400, dtype=np.float32)
     srgb = np.where(x < 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-9) ** (1 / 2.4) - 0.055)
     assert np.abs(develop(x) - srgb).max() < 0.002

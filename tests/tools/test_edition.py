@@ -91,7 +91,7 @@ def test_a_check_cell_of_the_student_edition_speaks_of_what_is_open_and_still_fa
 ):
     from fusionlab import lab
 
-    source = edition.student(read(checkout)).cells[-1].source
+    source = edition.student_edition(read(checkout)).cells[-1].source
     exec(source, {"lab": lab, "answer": ...})
     exec(source, {"lab": lab, "answer": 2})
     assert capsys.readouterr().out == "not solved yet: exercise 1\nexercise 1: solved\n"
@@ -125,4 +125,4 @@ def test_the_command_line_says_what_to_run(checkout, monkeypatch, capsys):
     assert "no notebook 07" in capsys.readouterr().err
     (checkout / "pyproject.toml").unlink()
     with pytest.raises(UserError, match="checkout"):
-        edition.address(checkout)
+        edition.repository_address(checkout)
