@@ -8,11 +8,18 @@ import sys
 import pytest
 import torch
 
-from fusionlab.diffusion.consistency import pseudo_huber
 from fusionlab.crops import draw_crops
+from fusionlab.diffusion.consistency import pseudo_huber
 from fusionlab.diffusion.edm import consistency_preconditioning, noise_levels
 from fusionlab.losses import weighted_sum
-from fusionlab.methods.comofusion import CoMoFusion, Stage, fusion_terms, joint, train_consistency, train_fusion
+from fusionlab.methods.comofusion import (
+    CoMoFusion,
+    Stage,
+    fusion_terms,
+    joint,
+    train_consistency,
+    train_fusion,
+)
 
 STEPS = 4
 

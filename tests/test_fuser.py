@@ -2,22 +2,30 @@
 
 import hashlib
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 import fusionlab
+from fusionlab.data.sources import choose
 from fusionlab.errors import UserError
-from fusionlab.methods import METHODS, NETWORKS, Fuser, describe, fuse
+from fusionlab.fuser import Fuser, describe, fuse
+from fusionlab.methods import METHODS, Found, Method, Released, Shipped, baselines
 from fusionlab.methods.mmdrfuse import Student, Teacher
+from fusionlab.nets.features import BACKBONES, vgg
 
 
 def every_fuser() -> list[Fuser]:
     """Each method; a network without weights of ours at random ones, as the contract is not about values."""
     torch.manual_seed(0)
-    loaded = [fusionlab.load(name) for name in METHODS if name not in NETWORKS or NETWORKS[name].ours]
+    loaded = [
+        fusionlab.load(name) for name, method in METHODS.items() if method.weights.keys() != {"official"}
+    ]
     return [*loaded, Fuser("mmdrfuse-teacher", "random", "none", Teacher().eval())]
 
 
@@ -75,9 +83,10 @@ def test_official_from_the_cache_goes_by_the_same_hash(tmp_path, monkeypatch):
     released.parent.mkdir()
     torch.save(network.state_dict(), released)
     save_file(network.state_dict(), reading)
+    forms = [file for file in choose("mmdrfuse") if file.pair == "student"]
     rows = [
         replace(file, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-        for file, path in zip(NETWORKS["mmdrfuse"].released, (reading, released), strict=True)
+        for file, path in zip(forms, (reading, released), strict=True)
     ]
     monkeypatch.setattr("fusionlab.data.sources.registry", lambda: rows)
     monkeypatch.setenv("FUSIONLAB_WEIGHTS", "")
@@ -85,7 +94,7 @@ def test_official_from_the_cache_goes_by_the_same_hash(tmp_path, monkeypatch):
     fuser = fusionlab.load("mmdrfuse", weights="official")
     assert fuser.sha256 == rows[0].sha256
     ir, vi = torch.rand(2, 1, 1, 20, 20)
-    assert torch.equal(fuser.raw(ir, vi), network.raw(ir, vi).detach())
+    assert torch.equal(fuser.unclipped(ir, vi), network(ir, vi).detach())
 
 
 def test_a_file_of_ones_own_loads_and_says_its_hash(tmp_path):
@@ -97,7 +106,7 @@ def test_a_file_of_ones_own_loads_and_says_its_hash(tmp_path):
     pickled = fusionlab.load("mmdrfuse", weights=str(tmp_path / "mine.model"))
     ir, vi = torch.rand(2, 1, 1, 20, 20, generator=torch.Generator().manual_seed(6))
     assert torch.equal(safe(ir, vi), pickled(ir, vi))
-    assert torch.equal(safe.raw(ir, vi), network.raw(ir, vi).detach())
+    assert torch.equal(safe.unclipped(ir, vi), network(ir, vi).detach())
     digest = hashlib.sha256((tmp_path / "mine.safetensors").read_bytes()).hexdigest()
     assert digest[:12] in describe(safe)
 
@@ -153,3 +162,122 @@ def test_clip_and_stretch_differ_as_the_released_script_does():
     clip, stretch = (fuse(fuser, ir, ir, save=rule) for rule in ("clip", "stretch"))
     assert (clip.min(), clip.max()) == (51, 153)
     assert (stretch.min(), stretch.max()) == (0, 255)
+
+
+def test_a_fuser_clips_what_its_network_does_not():
+    ir = torch.linspace(0, 1, 256).view(1, 1, 16, 16)
+    fuser = Fuser("stretching", "no weights", "none", lambda ir, vi: 3 * ir - 1)
+    assert (fuser.unclipped(ir, ir).min(), fuser.unclipped(ir, ir).max()) == (-1, 2)
+    assert torch.equal(fuser(ir, ir), (3 * ir - 1).clamp(0, 1))
+
+
+class TwoParts(nn.Module):
+    """A body and a head, each one number, saved apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+
+    def forward(self, ir, vi):
+        return self.body.weight * ir + self.head.weight * vi
+
+
+class Noisy(nn.Module):
+    """Needs a frozen VGG, and draws noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain, self.vgg = nn.Linear(1, 1, bias=False), vgg("random")
+
+    def forward(self, ir, vi, generator):
+        return self.gain.weight * torch.randn(ir.shape, generator=generator)
+
+
+IR, VI = torch.rand(2, 1, 1, 16, 16, generator=torch.Generator().manual_seed(8))
+
+
+@pytest.fixture
+def made_up(monkeypatch, tmp_path):
+    """Methods of two shipped files, of an official one, and one that is stochastic and needs a VGG."""
+    for name, value in (("body", 0.25), ("head", 0.5), ("gain", 0.1)):
+        save_file({"weight": torch.full((1, 1), value)}, tmp_path / f"{name}.safetensors")
+    parts = (Shipped("body", "body"), Shipped("head", "head"))
+    monkeypatch.setattr("fusionlab.paths.asset", lambda path: tmp_path / path.removeprefix("weights/"))
+    monkeypatch.setattr(baselines, "TwoParts", TwoParts, raising=False)
+    monkeypatch.setattr(baselines, "Noisy", Noisy, raising=False)
+    methods = {
+        "two": Method("baselines.TwoParts", {"ours": parts, "official": (Released("zoo", "two"),)}),
+        "noisy": Method(
+            "baselines.Noisy",
+            {"ours": (Shipped("gain", "gain"), Found("vgg19_normalised", "vgg"))},
+            stochastic=True,
+        ),
+    }
+    monkeypatch.setattr("fusionlab.fuser.METHODS", methods)
+    monkeypatch.setenv("FUSIONLAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_two_weight_files_make_one_network_and_one_hash(made_up):
+    fuser = fusionlab.load("two")
+    assert torch.equal(fuser(IR, VI), 0.25 * IR + 0.5 * VI)
+    hashes = [
+        hashlib.sha256((made_up / f"{part}.safetensors").read_bytes()).hexdigest()
+        for part in ("body", "head")
+    ]
+    assert fuser.sha256 == hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
+def test_a_file_of_ones_own_is_the_whole_network(made_up):
+    save_file(TwoParts().state_dict(), made_up / "whole.safetensors")
+    fuser = fusionlab.load("two", made_up / "whole.safetensors")
+    assert fuser.sha256 == hashlib.sha256((made_up / "whole.safetensors").read_bytes()).hexdigest()
+    with pytest.raises(UserError, match=r"(?s)body.safetensors does not fit two.*head.weight"):
+        fusionlab.load("two", made_up / "body.safetensors")
+
+
+def test_the_remedy_names_the_data_set_of_the_method(made_up, monkeypatch):
+    row = replace(choose("mmdrfuse")[0], dataset="zoo", pair="two", path="zoo/two.safetensors")
+    monkeypatch.setattr("fusionlab.data.sources.registry", lambda: [row])
+    with pytest.raises(UserError, match=r"fusionlab data get zoo`, or put zoo/two.safetensors"):
+        fusionlab.load("two", "official")
+    monkeypatch.setenv("FUSIONLAB_WEIGHTS", str(made_up))
+    (made_up / "zoo").mkdir()
+    save_file(TwoParts().state_dict(), made_up / "zoo" / "two.safetensors")
+    with pytest.raises(UserError, match=r"not the released file of two.*fusionlab data get zoo"):
+        fusionlab.load("two", "official")
+    sha256 = hashlib.sha256((made_up / "zoo" / "two.safetensors").read_bytes()).hexdigest()
+    monkeypatch.setattr("fusionlab.data.sources.registry", lambda: [replace(row, sha256=sha256)])
+    assert fusionlab.load("two", "official").sha256 == sha256
+
+
+def test_a_frozen_part_that_is_absent_is_named(made_up, monkeypatch):
+    monkeypatch.setenv("FUSIONLAB_WEIGHTS", "")
+    with pytest.raises(UserError, match=r"noisy needs vgg19_normalised.*FUSIONLAB_WEIGHTS names"):
+        fusionlab.load("noisy")
+
+
+def test_a_frozen_part_is_found_and_noise_comes_from_the_seed(made_up, shared):
+    first, again, other = (fusionlab.load("noisy", seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first.network.vgg.conv0.weight, vgg("vgg19_normalised").conv0.weight)
+    gain = hashlib.sha256((made_up / "gain.safetensors").read_bytes()).hexdigest()
+    both = f"{gain} {BACKBONES['vgg19_normalised'].sha256}"
+    assert first.sha256 == hashlib.sha256(both.encode()).hexdigest()
+    images = first(IR, VI)
+    assert images.std() > 0
+    assert torch.equal(images, first(IR, VI)) and torch.equal(images, again(IR, VI))
+    assert not torch.equal(images, other(IR, VI))
+    assert torch.equal(fuse(first, IR, VI), fuse(again, IR, VI))
+
+
+def test_images_and_weights_on_two_devices_are_refused():
+    fuser = fusionlab.load("mmdrfuse")
+    away = Fuser("mmdrfuse", "ours", fuser.sha256, Student().to("meta"))
+    with pytest.raises(UserError, match=r"images are on cpu and mmdrfuse on meta.*device='cpu'"):
+        away(IR, VI)
+
+
+def test_naming_the_methods_loads_no_torch():
+    code = "import sys, fusionlab.methods; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
