@@ -183,14 +183,25 @@ class TwoParts(nn.Module):
 
 
 class Noisy(nn.Module):
-    """Needs a frozen VGG, and draws noise."""
+    """Draws noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Linear(1, 1, bias=False)
+
+    def forward(self, ir, vi, generator):
+        return self.gain.weight * torch.randn(ir.shape, generator=generator)
+
+
+class Seeing(nn.Module):
+    """Looks through a frozen VGG."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gain, self.vgg = nn.Linear(1, 1, bias=False), vgg("random")
 
-    def forward(self, ir, vi, generator):
-        return self.gain.weight * torch.randn(ir.shape, generator=generator)
+    def forward(self, ir, vi):
+        return self.gain.weight * self.vgg(vi)["relu1_1"][:, :1]
 
 
 IR, VI = torch.rand(2, 1, 1, 16, 16, generator=torch.Generator().manual_seed(8))
@@ -198,19 +209,19 @@ IR, VI = torch.rand(2, 1, 1, 16, 16, generator=torch.Generator().manual_seed(8))
 
 @pytest.fixture
 def made_up(monkeypatch, tmp_path):
-    """Methods of two shipped files, of an official one, and one that is stochastic and needs a VGG."""
+    """Methods of two shipped files or an official one, one that is stochastic, and one that needs a VGG."""
     for name, value in (("body", 0.25), ("head", 0.5), ("gain", 0.1)):
         save_file({"weight": torch.full((1, 1), value)}, tmp_path / f"{name}.safetensors")
     parts = (Shipped("body", "body"), Shipped("head", "head"))
     monkeypatch.setattr("fusionlab.paths.asset", lambda path: tmp_path / path.removeprefix("weights/"))
     monkeypatch.setattr(baselines, "TwoParts", TwoParts, raising=False)
     monkeypatch.setattr(baselines, "Noisy", Noisy, raising=False)
+    monkeypatch.setattr(baselines, "Seeing", Seeing, raising=False)
     methods = {
         "two": Method("baselines.TwoParts", {"ours": parts, "official": (Released("zoo", "two"),)}),
-        "noisy": Method(
-            "baselines.Noisy",
-            {"ours": (Shipped("gain", "gain"), Found("vgg19_normalised", "vgg"))},
-            stochastic=True,
+        "noisy": Method("baselines.Noisy", {"ours": (Shipped("gain", "gain"),)}, stochastic=True),
+        "seeing": Method(
+            "baselines.Seeing", {"ours": (Shipped("gain", "gain"), Found("vgg19_normalised", "vgg"))}
         ),
     }
     monkeypatch.setattr("fusionlab.fuser.METHODS", methods)
@@ -253,16 +264,22 @@ def test_the_remedy_names_the_data_set_of_the_method(made_up, monkeypatch):
 
 def test_a_frozen_part_that_is_absent_is_named(made_up, monkeypatch):
     monkeypatch.setenv("FUSIONLAB_WEIGHTS", "")
-    with pytest.raises(UserError, match=r"noisy needs vgg19_normalised.*FUSIONLAB_WEIGHTS names"):
-        fusionlab.load("noisy")
+    with pytest.raises(UserError, match=r"seeing needs vgg19_normalised.*FUSIONLAB_WEIGHTS names"):
+        fusionlab.load("seeing")
 
 
-def test_a_frozen_part_is_found_and_noise_comes_from_the_seed(made_up, shared):
-    first, again, other = (fusionlab.load("noisy", seed=seed) for seed in (1, 1, 2))
-    assert torch.equal(first.network.vgg.conv0.weight, vgg("vgg19_normalised").conv0.weight)
+def test_a_frozen_part_is_found_also_beside_a_file_of_ones_own(made_up, shared):
+    fuser = fusionlab.load("seeing")
+    assert torch.equal(fuser.network.vgg.conv0.weight, vgg("vgg19_normalised").conv0.weight)
     gain = hashlib.sha256((made_up / "gain.safetensors").read_bytes()).hexdigest()
     both = f"{gain} {BACKBONES['vgg19_normalised'].sha256}"
-    assert first.sha256 == hashlib.sha256(both.encode()).hexdigest()
+    assert fuser.sha256 == hashlib.sha256(both.encode()).hexdigest()
+    save_file({"gain.weight": torch.full((1, 1), 0.1)}, made_up / "mine.safetensors")
+    assert torch.equal(fusionlab.load("seeing", made_up / "mine.safetensors")(IR, VI), fuser(IR, VI))
+
+
+def test_noise_comes_from_the_seed(made_up):
+    first, again, other = (fusionlab.load("noisy", seed=seed) for seed in (1, 1, 2))
     images = first(IR, VI)
     assert images.std() > 0
     assert torch.equal(images, first(IR, VI)) and torch.equal(images, again(IR, VI))
