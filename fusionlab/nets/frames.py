@@ -12,8 +12,8 @@ def two_convolutions(image: Tensor, first: nn.Sequential, last: nn.Sequential) -
 
     Equal to the plain form but for rounding (3e-7 for images in [0, 1]); no gradients. With two to four
     channels conv2d fills a fraction of its vectors, and on large frames, from about 500x500 pixels, it waits
-    for fresh memory pages more than it computes; on smaller ones it wins. Here each convolution is nine products of its 3x3 places' weights with shifted images,
-    tile by tile of rows.
+    for fresh memory pages more than it computes; on smaller ones it wins. Here each convolution is nine
+    products of its 3x3 places' weights with shifted images, tile by tile of rows.
     """
     height = image.shape[-2]
     _, last_bias = last.parameters()
