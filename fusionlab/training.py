@@ -213,8 +213,10 @@ def _restore(file: Path, run: str, state: _State) -> list[float]:
         for name, module in state.modules.items():
             module.load_state_dict(_under(f"weights/{name}/", tensors))
         groups = json.loads(metadata["groups"])
-        for number, (optimiser, settings) in enumerate(zip(state.optimisers, groups, strict=True)):
-            _restore_optimiser(optimiser, settings, _under(f"optimiser/{number}/", tensors))
+        if len(groups) != len(state.optimisers):
+            raise ValueError(f"{len(groups)} optimisers there, {len(state.optimisers)} here")
+        for number, optimiser in enumerate(state.optimisers):
+            _restore_optimiser(optimiser, groups[number], _under(f"optimiser/{number}/", tensors))
     except (RuntimeError, ValueError) as fault:
         raise UserError(f"{file} does not fit ({fault}); remove it to begin anew") from fault
     state.generator.set_state(tensors["random/generator"])

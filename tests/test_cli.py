@@ -351,6 +351,11 @@ def test_help_names_every_method() -> None:
     assert all(method in " ".join(shown.split()).replace("- ", "-") for method in METHODS)
 
 
+def test_help_of_export_names_every_student() -> None:
+    shown = " ".join(CliRunner().invoke(cli.app, ["export", "--help"], env={"COLUMNS": "300"}).stdout.split())
+    assert "mmdrfuse or mmdrfuse-distilled: 113 parameters" in shown
+
+
 def test_doctor_names_causes_and_remedies(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     (broken / "torchvision").mkdir(parents=True)

@@ -53,7 +53,8 @@ def collapse(pyramid: list[Tensor]) -> Tensor:
 def laplacian(ir: Tensor, vi: Tensor, levels: int = 4) -> Tensor:
     """Keeps the stronger detail of each octave and averages the base (Burt 1984; (B, 1, H, W) in [0, 1]).
 
-    Levels whose shorter side would fall below four pixels are left out.
+    Levels whose shorter side would fall below four pixels are left out. Clipped, as part of the method: the
+    strongest details of two images together overshoot, and a stretch would follow the few that do.
     """
     levels = min(levels, (min(ir.shape[-2:]) // 4).bit_length() - 1)
     *details, base = zip(laplacian_pyramid(ir, levels), laplacian_pyramid(vi, levels), strict=True)

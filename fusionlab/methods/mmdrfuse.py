@@ -133,7 +133,7 @@ class Student(nn.Module):
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
         """S_2 of Eq. 1, the fused image after tanh, (B, 1, H, W) in (-1, 1): not clipped."""
-        return self.maps(ir, vi)[1]
+        return torch.tanh(self.conv2(self.features(ir, vi)))
 
 
 @torch.no_grad()

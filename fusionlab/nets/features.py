@@ -6,8 +6,7 @@ equal channels. Every network here is frozen.
 """
 
 import hashlib
-import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -139,26 +138,6 @@ def read_heads() -> list[Tensor]:
         raise UserError("the installed lpips has no weights/v0.1/squeeze.pth; install version 0.1.4")
     heads = torch.load(found[0].locate(), map_location="cpu", weights_only=True)  # saved from a GPU
     return [heads[f"lin{index}.model.1.weight"] for index in range(len(SqueezeNet.TAPS))]
-
-
-def lpips_package() -> Callable[[Tensor, Tensor], Tensor]:
-    """The same distance by the lpips package itself, with the same backbone; for checking `Lpips`.
-
-    The package imports torchvision, which fails in ways of its own beside some builds of torch; whatever it
-    raises becomes a UserError that names it.
-    """
-    try:
-        module = importlib.import_module("lpips")
-        model = module.LPIPS(net="squeeze", pnet_rand=True, verbose=False)  # so that nothing is fetched
-    except Exception as error:
-        raise UserError(
-            f"the lpips package does not import ({type(error).__name__}: {error}); Lpips of nets.features is "
-            "the same distance and needs only its files"
-        ) from error
-    weights = read_backbone("squeezenet")
-    own = {key: weights["features." + key.split(".", 1)[1]] for key in model.net.state_dict()}
-    model.net.load_state_dict(own)
-    return lambda x, y: model(three_channels(x), three_channels(y), normalize=True).flatten()
 
 
 class Vgg(nn.Module):

@@ -3,9 +3,6 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# From so many pixels on the form below is the faster one; conv2d wins on small images.
-LARGE = 500 * 500
-
 # A tile of so many rows and 640 columns, with the hidden maps of it, fits into a megabyte or two of cache.
 ROWS = 128
 
@@ -14,9 +11,9 @@ def two_convolutions(image: Tensor, first: nn.Sequential, last: nn.Sequential) -
     """last(ReLU(first(image))) of two layers of reflect_conv, (B, C, H, W) to (B, K, H, W).
 
     Equal to the plain form but for rounding (3e-7 for images in [0, 1]); no gradients. With two to four
-    channels conv2d fills a fraction of its vectors, and on large frames it waits for fresh memory pages more
-    than it computes. Here each convolution is nine products of its 3x3 places' weights with shifted images,
-    tile by tile of rows.
+    channels conv2d fills a fraction of its vectors, and on large frames, from about 500x500 pixels, it waits
+    for fresh memory pages more than it computes; on smaller ones it wins. Here each convolution is nine
+    products of its 3x3 places' weights with shifted images, tile by tile of rows.
     """
     height = image.shape[-2]
     _, last_bias = last.parameters()

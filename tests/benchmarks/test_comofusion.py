@@ -13,6 +13,8 @@ from fusionlab.diffusion.consistency import pseudo_huber
 from fusionlab.diffusion.edm import consistency_preconditioning, noise_levels
 from fusionlab.losses import weighted_sum
 from fusionlab.methods.comofusion import (
+    AS_RELEASED,
+    SOUND,
     CoMoFusion,
     Stage,
     fusion_terms,
@@ -20,6 +22,7 @@ from fusionlab.methods.comofusion import (
     train_consistency,
     train_fusion,
 )
+from fusionlab.scenes import scene
 
 STEPS = 4
 
@@ -127,3 +130,22 @@ def test_peak_memory_and_fusing_one_pair(cpu_seconds):
     )
     assert whole < 1.2 * (features + head)
     assert bare < fusing < 1.5 and bare < ours < 1.1 * plain
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_released_loss_goes_white_and_the_default_ends_like_the_sum(seed):
+    """The long form of the test of the same name in tests/methods."""
+    made = [scene(number, height=96, width=128) for number in range(4)]
+    pairs, stage = [(pair.ir, pair.vi) for pair in made], Stage(120, 4, 64, 3e-3, seed)
+    ir, vi = (torch.cat([image[..., :64, :64] for image in side]) for side in zip(*pairs, strict=True))
+    fused = {}
+    for name, loss in (("released", AS_RELEASED), ("default", SOUND)):
+        torch.manual_seed(seed)
+        network = CoMoFusion(8)
+        train_fusion(network, pairs, stage, loss=loss)
+        with torch.no_grad():
+            fused[name] = network(ir, vi)
+    assert fused["released"].mean() > 0.99 and fused["released"].std() < 0.01
+    assert 0.2 < fused["default"].mean() < 0.8
+    both = torch.stack([fused["default"].flatten(), (ir + vi).flatten()])
+    assert torch.corrcoef(both)[0, 1] > 0.9

@@ -2,14 +2,15 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fusionlab.methods.mmdrfuse import Student, Teacher
-from fusionlab.methods.mmdrfuse_training import Objective, cached, loss_terms
+from fusionlab.losses import weighted_sum
+from fusionlab.methods.mmdrfuse import DISTILLED, Student, Teacher, cached, loss_terms
 from fusionlab.nets.blocks import reflect_conv
 
 WIDTHS = [[64] * 2, [128] * 2, [256] * 4, [512] * 4, [512] * 4]  # VGG-19; a pool before each but the first
@@ -48,13 +49,14 @@ def test_one_student_step_with_vgg_terms(cpu_seconds):
     torch.manual_seed(0)
     vgg, teacher, student = Vgg(), Teacher(), Student()
     ir, vi = torch.rand(4, 1, 128, 128), torch.rand(4, 1, 128, 128)
-    objective = Objective(1.0, 0.1, 2.0, 5.0)
+    recipe = DISTILLED["released"]
+    recipe = replace(recipe, weights={name: w for name, w in recipe.weights.items() if name != "refresh"})
     patches = cached(ir, vi, teacher, vgg.taps)
     chosen = torch.arange(4)
 
     def ours():
         student.zero_grad()
-        sum(loss_terms(student, patches, chosen, objective, vgg.taps).values()).backward()
+        weighted_sum(loss_terms(student, patches, chosen, recipe, vgg.taps), recipe.weights).backward()
 
     def released():
         student.zero_grad()
@@ -85,16 +87,17 @@ def test_one_student_step_with_vgg_terms(cpu_seconds):
 
 FRAMES = """
 import sys, time, torch
-from fusionlab.methods.mmdrfuse import Student
+from fusionlab.methods.mmdrfuse import Student, fuse_rows
 height, width = int(sys.argv[1]), int(sys.argv[2])
 student, ir, vi = Student(), torch.rand(1, 1, height, width), torch.rand(1, 1, height, width)
 def spent(form):
     start = time.process_time()
-    form(ir, vi)
+    form()
     return time.process_time() - start
 with torch.no_grad():
-    worst = (student.maps(ir, vi)[1] - student.raw(ir, vi)).abs().max().item()
-    rounds = [(spent(student.maps), spent(student.raw)) for _ in range(9)]
+    forms = lambda: student(ir, vi), lambda: fuse_rows(student, ir, vi)
+    worst = (forms[0]() - forms[1]()).abs().max().item()
+    rounds = [tuple(map(spent, forms)) for _ in range(9)]
 print(worst, *(min(times) for times in zip(*rounds)))
 """
 

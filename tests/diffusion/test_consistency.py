@@ -82,13 +82,6 @@ def test_three_channels_for_a_colour_network():
     assert consistency.stack_three(pair)[0, :, 0, 0].tolist() == [0, 0.75, 0.75]
 
 
-def test_target_follows():
-    student, target = nn.Linear(2, 1), nn.Linear(2, 1)
-    wanted = 0.9 * target.weight.detach() + 0.1 * student.weight.detach()
-    consistency.follow(target, student, 0.9)
-    torch.testing.assert_close(target.weight.detach(), wanted)
-
-
 def test_optimum_of_gaussian_data():
     """The listed one-step deviations, and the Euler solver's slope on the same levels."""
     listed = {2: 0.0051, 3: 0.0977, 11: 0.3764, 18: 0.4230, 40: 0.4649, 81: 0.4825, 201: 0.4929, 1281: 0.4989}

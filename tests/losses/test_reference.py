@@ -70,7 +70,7 @@ def maps(shared, crops):
     ir, vi = (torch.cat(images) for images in zip(*(read(shared, crop)[:2] for crop in crops)))
     networks = [fusionlab.load(name, weights="official").network for name in ("mmdrfuse", "mmdrfuse-teacher")]
     with torch.no_grad():
-        return *((network.features(ir, vi), network.raw(ir, vi)) for network in networks), ir, vi
+        return *((network.features(ir, vi), network(ir, vi)) for network in networks), ir, vi
 
 
 @pytest.mark.parametrize("crop", BATCH)

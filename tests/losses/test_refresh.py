@@ -52,7 +52,7 @@ def test_the_kept_history_never_gets_worse_and_is_what_its_score_says():
     refresh = history()
     best_ssim, best_gmsd = torch.full((6,), -9.0), torch.full((6,), 9.0)
     for fused in outputs(ir, vi, 8):
-        refresh(ALL, fused, ir, vi)
+        refresh(fused, ir, vi, ALL)
         kept_ssim = ssim_to_both(refresh.by_ssim.images / 255, ir, vi)
         kept_gmsd = gmsd_to_both(refresh.by_gmsd.images / 255, ir, vi)
         assert (kept_ssim >= best_ssim).all() and (kept_gmsd <= best_gmsd).all()
@@ -65,7 +65,7 @@ def test_the_printed_rule_keeps_the_worst_gmsd_and_pushes_away():
     ir, vi = sources()
     printed, released = history("paper"), history("released")
     for fused in outputs(ir, vi, 6):
-        losses = [rule(ALL, fused, ir, vi).item() for rule in (printed, released)]
+        losses = [rule(fused, ir, vi, ALL).item() for rule in (printed, released)]
     assert losses[0] < 0 < losses[1]
     assert (printed.by_gmsd.scores > released.by_gmsd.scores).all()
 
@@ -74,9 +74,9 @@ def test_the_loss_of_one_patch_by_hand():
     ir, vi = sources(1)
     good, bad = ((ir + vi) / 2 * 255).round() / 255, random(1, 1, SIDE, SIDE, seed=5)
     refresh = history()
-    assert refresh(ALL[5:], good, ir, vi).item() == 0
+    assert refresh(good, ir, vi, ALL[5:]).item() == 0
     fused = bad.clone().requires_grad_()
-    loss = refresh(ALL[5:], fused, ir, vi)
+    loss = refresh(fused, ir, vi, ALL[5:])
     seen = (bad * 255).round() / 255
     by_ssim = (ssim_to_both(good, ir, vi) - ssim_to_both(seen, ir, vi)).item()
     by_gmsd = (gmsd_to_both(seen, ir, vi) - gmsd_to_both(good, ir, vi)).item()
@@ -102,13 +102,13 @@ def test_features_pull_as_well():
 
     plain, with_taps = history(), history()
     for refresh in (plain, with_taps):
-        refresh(ALL[:1], good, ir, vi)
+        refresh(good, ir, vi, ALL[:1])
     seen = (bad * 255).round() / 255
     by_ssim = (ssim_to_both(good, ir, vi) - ssim_to_both(seen, ir, vi)).item()
     by_gmsd = (gmsd_to_both(seen, ir, vi) - gmsd_to_both(good, ir, vi)).item()
     square = (bad - good).square().mean().item()
     more = 10 * square * (by_ssim * (16 + 25) / 2 + by_gmsd * (1 + 4 + 9) / 3)
-    got = with_taps(ALL[:1], bad, ir, vi, taps, taps(bad)).item() - plain(ALL[:1], bad, ir, vi).item()
+    got = with_taps(bad, ir, vi, ALL[:1], taps, taps(bad)).item() - plain(bad, ir, vi, ALL[:1]).item()
     assert got == pytest.approx(more, rel=1e-4)
 
 
@@ -118,8 +118,8 @@ def test_the_order_does_not_matter_and_the_last_patch_has_a_place():
     plain, shuffled = history(), history()
     order = torch.tensor([4, 0, 5, 2, 1, 3])
     for fused in outputs(ir, vi, 5):
-        one = plain(ALL, fused, ir, vi).item()
-        parts = [shuffled(part, fused[part], ir[part], vi[part]).item() / 2 for part in order.split(3)]
+        one = plain(fused, ir, vi, ALL).item()
+        parts = [shuffled(fused[part], ir[part], vi[part], part).item() / 2 for part in order.split(3)]
         assert sum(parts) == pytest.approx(one, rel=1e-5, abs=1e-9)
     assert torch.allclose(plain.by_ssim.scores, shuffled.by_ssim.scores)
     assert torch.equal(plain.by_gmsd.images, shuffled.by_gmsd.images)
@@ -132,9 +132,9 @@ def test_a_batch_decides_as_a_whole_in_the_released_way():
     second = torch.cat([0.5 * first[:1] + 0.25 * (ir[:1] + vi[:1]), random(1, 1, SIDE, SIDE, seed=7)])
     for decide, wanted in (("image", [True, False]), ("batch", [False, False])):
         refresh = history(patches=2, decide=decide)
-        refresh(ALL[:2], first, ir, vi)
+        refresh(first, ir, vi, ALL[:2])
         before = refresh.by_ssim.scores.clone()
-        refresh(ALL[:2], second, ir, vi)
+        refresh(second, ir, vi, ALL[:2])
         assert (refresh.by_ssim.scores > before).tolist() == wanted
 
 
@@ -142,7 +142,7 @@ def test_stopped_and_resumed_equals_unbroken(tmp_path):
     ir, vi = sources()
     unbroken, stopped = history(), history()
     for epoch, fused in enumerate(outputs(ir, vi, 6)):
-        assert unbroken(ALL, fused, ir, vi).item() == stopped(ALL, fused, ir, vi).item()
+        assert unbroken(fused, ir, vi, ALL).item() == stopped(fused, ir, vi, ALL).item()
         if epoch == 2:
             torch.save(stopped.state_dict(), tmp_path / "state.pt")
             stopped = history()

@@ -1,5 +1,6 @@
 """CoMoFusion: sizes by parts, features, and what its losses do to a head that starts from scratch."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -7,18 +8,35 @@ import torch
 from torch import nn
 
 import fusionlab
-from fusionlab.diffusion.edm import EPSILON, consistency_preconditioning
+from fusionlab.crops import draw_crops
+from fusionlab.diffusion.consistency import consistency_loss, decay_at, pseudo_huber
+from fusionlab.diffusion.edm import (
+    EPSILON,
+    consistency_preconditioning,
+    noise_levels,
+    preconditioned,
+)
 from fusionlab.errors import UserError
+from fusionlab.losses import weighted_sum
+from fusionlab.losses.gradient import strongest_edge_loss
+from fusionlab.losses.selection import selection_loss
 from fusionlab.methods.comofusion import (
+    ABLATION,
+    AS_RELEASED,
+    LAMBDAS,
+    MODEL,
     PRINTED,
-    RELEASED,
+    RECIPES,
+    SOUND,
     CoMoFusion,
-    FusionLoss,
     FusionModule,
     ScSE,
     Stage,
+    distance_of,
+    fusion_terms,
     joint,
     save,
+    train,
     train_autoencoder,
     train_consistency,
     train_fusion,
@@ -118,9 +136,55 @@ def test_both_stages_repeat_resume_and_leave_the_other_network_alone(tmp_path):
         )
 
 
+def test_stage_1_hands_back_the_running_average_of_the_steps_written_out():
+    images, stage = pairs(), Stage(3, 2, 16, 1e-3, seed=5)
+    torch.manual_seed(4)
+    start = CoMoFusion(8).unet
+    unet, student, average = (copy.deepcopy(start) for _ in range(3))
+    losses = train_consistency(unet, images, stage)
+    generator = torch.Generator().manual_seed(5)
+    optimiser = torch.optim.RAdam(student.parameters(), lr=1e-3)
+    for k in range(3):
+        x = joint(*draw_crops(images, 2, 16, generator))
+        functions = preconditioned(student), preconditioned(average)
+        loss = consistency_loss(*functions, x, noise_levels(40), generator, pseudo_huber)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        for slow, fast in zip(average.parameters(), student.parameters(), strict=True):
+            slow.data.lerp_(fast.data, 1 - decay_at(40))
+        assert losses[k] == pytest.approx(loss.item(), rel=1e-6)
+    weights = [torch.cat([p.flatten() for p in u.parameters()]) for u in (start, unet, average, student)]
+    first, ours, kept, online = weights
+    torch.testing.assert_close(ours, kept)
+    assert (online - first).abs().max() > 5 * (ours - first).abs().max() > 0
+
+
 def test_the_growing_schedule_runs():
     torch.manual_seed(6)
-    assert len(train_consistency(CoMoFusion(8).unet, pairs(), Stage(3, 2, 16), variant="released")) == 3
+    assert len(train_consistency(CoMoFusion(8).unet, pairs(), Stage(3, 2, 16), levels=None)) == 3
+
+
+def test_lpips_sees_three_channels_and_trains_stage_1(shared):
+    x = joint(*torch.rand(2, 4, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
+    distance = distance_of("lpips")
+    assert distance(x, x).tolist() == [0.0] * 4
+    swapped = x[:, [1, 0]]
+    assert (distance(x, x.flip(0)) > 0.01).all()
+    assert not torch.allclose(distance(x, x.flip(0)), distance(swapped, swapped.flip(0)))
+    ends = []
+    for name in ("lpips", "pseudo_huber"):
+        torch.manual_seed(6)
+        unet = CoMoFusion(8).unet
+        assert len(train_consistency(unet, pairs(), Stage(2, 2, 32), distance=name)) == 2
+        ends.append(torch.cat([p.detach().flatten() for p in unet.parameters()]))
+    assert not torch.equal(*ends)
+
+
+def test_lpips_without_its_weights_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("FUSIONLAB_WEIGHTS", str(tmp_path))
+    with pytest.raises(UserError, match="squeezenet.*choose another distance|pip install"):
+        train_consistency(CoMoFusion(8).unet, pairs(), Stage(2, 2, 32), distance="lpips")
 
 
 def test_the_autoencoder_learns_to_give_pairs_back():
@@ -131,7 +195,7 @@ def test_the_autoencoder_learns_to_give_pairs_back():
     c = consistency_preconditioning(torch.tensor(EPSILON))
     x = torch.cat([joint(ir, vi) for ir, vi in pairs()])
     with torch.no_grad():
-        error = (unet(c.in_ * x, c.noise) - x).square().mean()
+        error = (unet(c.c_in * x, c.c_noise) - x).square().mean()
     assert error < 0.25 * (x - x.mean((2, 3), keepdim=True)).square().mean()
 
 
@@ -142,39 +206,85 @@ def corner(images: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tenso
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_released_loss_goes_white_on_small_crops_and_the_default_does_not(seed):
-    images, stage = pairs(), Stage(120, 4, 64, 3e-3, seed)
-    ir, vi = corner(images)
+    """The short form; tests/benchmarks trains on until the default resembles the sum of both sources."""
+    images, stage = pairs(), Stage(40, 4, 64, 3e-3, seed)
     fused = {}
-    for name, objective in (("released", RELEASED), ("default", FusionLoss())):
+    for name, loss in (("released", AS_RELEASED), ("default", SOUND)):
         torch.manual_seed(seed)
-        network = CoMoFusion(8)
-        train_fusion(network, images, stage, objective)
+        network = CoMoFusion(4)
+        train_fusion(network, images, stage, loss=loss)
         with torch.no_grad():
-            fused[name] = network(ir, vi)
+            fused[name] = network(*corner(images))
     assert fused["released"].mean() > 0.99 and fused["released"].std() < 0.01
-    assert 0.2 < fused["default"].mean() < 0.8
-    both = torch.stack([fused["default"].flatten(), (ir + vi).flatten()])
-    assert torch.corrcoef(both)[0, 1] > 0.9
+    assert fused["default"].mean() < 0.6 and fused["default"].std() > 0.1
 
 
 def test_pixels_optimised_directly_reach_the_sum_or_stay_inverted():
     """Adam on the pixels: both losses lead to ir + vi; L_grad alone is content with a negative."""
     ir, vi = corner(pairs()[:1])
 
-    def optimise(start, objective):
+    def optimise(start, weights):
         image = start.clone().requires_grad_()
         optimiser = torch.optim.Adam([image], lr=0.01)
         for _ in range(200):
             optimiser.zero_grad()
-            objective(image, ir, vi).backward()
+            weighted_sum(fusion_terms(image, ir, vi), weights).backward()
             optimiser.step()
         return torch.corrcoef(torch.stack([image.detach().flatten(), (ir + vi).flatten()]))[0, 1].item()
 
     average = (ir + vi) / 2
-    assert optimise(average, FusionLoss()) > 0.9
-    assert optimise(1 - average, FusionLoss(selection=0.0)) < -0.7
+    assert optimise(average, LAMBDAS["lambda 1"]) > 0.9
+    assert optimise(1 - average, {"selection": 0.0, "edges": 1.0}) < -0.7
 
 
-def test_the_named_presets_are_the_papers_and_the_codes():
-    assert (PRINTED.guard, PRINTED.form, PRINTED.border) == ("ratio", "paper", "zero")
-    assert (RELEASED.guard, RELEASED.form, RELEASED.border) == ("ratio", "released", "zero")
+def test_the_terms_are_unweighted_and_every_choice_reaches_them():
+    ir, vi = corner(pairs()[:1])
+    fused = (ir + vi) / 2
+    for form in (SOUND, PRINTED, AS_RELEASED, SOUND._replace(guard="epsilon", border="valid")):
+        terms = fusion_terms(fused, ir, vi, *form)
+        assert torch.equal(terms["selection"], selection_loss(fused, ir, vi, *form))
+        assert torch.equal(terms["edges"], strongest_edge_loss(fused, ir, vi, form.border))
+        total = weighted_sum(terms, LAMBDAS["lambda 10"])
+        assert total.item() == (terms["selection"] + 10 * terms["edges"]).item()
+    assert fusion_terms.__defaults__ == SOUND
+
+
+def test_the_named_recipes_are_the_papers_and_the_codes():
+    assert PRINTED == ("ratio", "paper", "zero") and AS_RELEASED == ("ratio", "released", "zero")
+    paper, released = RECIPES["paper"], RECIPES["released"]
+    assert (paper.loss, paper.levels, paper.variant) == (PRINTED, 40, "paper")
+    assert (released.loss, released.levels, released.variant) == (AS_RELEASED, None, "released")
+    pairs_of_kaist = 95_328
+    for recipe, passes in ((paper, 2), (released, 6)):
+        assert recipe.distance == "lpips" and recipe.width == 64
+        assert recipe.second.steps == -(-pairs_of_kaist * passes // recipe.second.batch)
+        assert {recipe.first.size, recipe.second.size} == {160}
+    assert (paper.first.batch, paper.second.batch, released.first.batch) == (15, 15, 25)
+    assert {recipe.loss for recipe in [*MODEL.values(), *ABLATION.values()]} == {SOUND}
+
+
+def test_a_recipe_is_trained_from_its_seed_alone_and_each_choice_counts(tmp_path):
+    images, recipe = pairs(), MODEL["smoke"]
+
+    def trained(folder=None, **differs):
+        torch.manual_seed(len(differs))  # whatever the caller's state is
+        network = train(dataclasses.replace(recipe, **differs), images, 3, checkpoints=folder)
+        return network, torch.cat([p.detach().flatten() for p in network.parameters()])
+
+    network, plain = trained()
+    assert torch.equal(trained(tmp_path)[1], plain) and torch.equal(trained(tmp_path)[1], plain)
+    files = sorted(file.name for file in tmp_path.iterdir())
+    assert files == ["comofusion-3.safetensors", "consistency-pseudo_huber-3.safetensors"]
+    for differs in (
+        {"weights": {"edges": 1.0}},
+        {"loss": PRINTED},
+        {"features": "decoder"},
+        {"variant": "released"},
+        {"pretext": "autoencoder"},
+        {"levels": None},
+    ):
+        other, weights = trained(**differs)
+        assert not torch.equal(weights, plain), differs
+        same_unet = all(map(torch.equal, network.unet.parameters(), other.unet.parameters()))
+        assert same_unet == (differs.keys() <= {"weights", "loss", "features", "variant"}), differs
+    assert trained(features="decoder")[0].settings["features"] == "decoder"

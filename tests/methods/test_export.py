@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fusionlab.errors import UserError
-from fusionlab.methods import export, load
+from fusionlab.fuser import load
+from fusionlab.methods import export
 from fusionlab.methods.export import export_student
 
 

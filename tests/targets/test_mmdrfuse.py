@@ -9,7 +9,7 @@ from fusionlab import paths, targets
 from fusionlab.bench import records
 from fusionlab.data import open_pairs, to_uint8
 from fusionlab.errors import UserError
-from fusionlab.methods import fuse, load
+from fusionlab.fuser import fuse, load
 from fusionlab.metrics import evaluate
 from fusionlab.targets.mmdrfuse import TABLE5_ROWS
 

@@ -1,83 +1,12 @@
 """The trainings and ablations of MMDRFuse at their smallest, and what they must never touch."""
 
-import signal
-
 import pytest
-import torch
-from fusionlab.methods.mmdrfuse_training import (
-    PAPER_STUDENT,
-    RELEASED_STUDENT,
-    Objective,
-    cached,
-    loss_terms,
-    start_from_teacher,
-    train,
-    vgg_taps,
-)
 
 from fusionlab import targets
 from fusionlab.bench import records
 from fusionlab.errors import UserError
-from fusionlab.methods import load
-from fusionlab.methods.mmdrfuse import Student, Teacher
+from fusionlab.fuser import load
 from fusionlab.targets import mmdrfuse_ablation, mmdrfuse_efficiency
-
-
-def patches(count=6, teacher=None):
-    generator = torch.Generator().manual_seed(0)
-    ir, vi = (torch.rand(count, 1, 16, 16, generator=generator) for _ in range(2))
-    return cached(ir, vi, teacher, taps)
-
-
-def taps(image):
-    """Five stand-ins for VGG's taps, on which the arithmetic can be followed."""
-    return [image * k for k in range(1, 6)]
-
-
-def test_the_terms_of_the_released_student_add_up_with_their_weights():
-    torch.manual_seed(0)
-    teacher, student = Teacher(4), Student()
-    kept, chosen = patches(teacher=teacher), torch.tensor([4, 1])
-    terms = loss_terms(student, kept, chosen, RELEASED_STUDENT, taps)
-    alone = loss_terms(student, kept, chosen, Objective(1.0, 1.0, 1.0, 1.0), taps)
-    assert list(terms) == ["intensity", "gradient", "perception", "distillation"]
-    weights = {"intensity": 1, "gradient": 0.1, "perception": 2, "distillation": 5}
-    assert all(terms[name].item() == pytest.approx(weights[name] * alone[name].item()) for name in terms)
-    # taps k times the image: the mean over k of k^2 is 11
-    square = (
-        student.maps(kept.ir[chosen], kept.vi[chosen])[1] - torch.maximum(kept.ir, kept.vi)[chosen]
-    ) ** 2
-    assert alone["perception"].item() == pytest.approx(11 * square.mean().item(), rel=1e-2)
-    assert PAPER_STUDENT.distillation == 0.1 and PAPER_STUDENT.intensity == 2
-
-
-def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
-    """With refresh, whose history is part of the state; Ctrl-C arrives in the fourth of eight steps."""
-    kept, objective, calls = patches(), Objective(1.0, 1.0, refresh="released"), []
-
-    def interrupting(image):
-        calls.append(1)
-        if len(calls) == 4:
-            signal.raise_signal(signal.SIGINT)
-        return taps(image)
-
-    def trained(name, seen_by):
-        torch.manual_seed(3)
-        student, file = Student(), tmp_path / f"{name}.safetensors"
-        train(student, kept, objective, passes=4, batch=3, rate=1e-2, seed=3, taps=seen_by, checkpoint=file)
-        return torch.cat([weight.detach().flatten() for weight in student.parameters()])
-
-    unbroken = trained("unbroken", taps)
-    with pytest.raises(KeyboardInterrupt):
-        trained("stopped", interrupting)
-    assert torch.equal(unbroken, trained("stopped", taps))
-
-
-def test_the_last_layer_comes_from_the_teacher():
-    teacher, student = Teacher(4), Student()
-    start_from_teacher(student, teacher)
-    for mine, theirs in zip(student.conv2.parameters(), teacher.conv00.parameters(), strict=True):
-        assert torch.equal(mine, theirs) and mine is not theirs
 
 
 def test_the_printed_operations_and_sizes_are_these_counts():
@@ -132,14 +61,4 @@ def test_our_student_keeps_to_the_pattern_of_its_teacher(shared):
         wanted = teacher(pair.ir, pair.vi)
         ours = (student(pair.ir, pair.vi) - wanted).abs().mean()
         assert ours < ((pair.ir + pair.vi) / 2 - wanted).abs().mean()
-    assert mmdrfuse_ablation.TABLE2["II direct"].objective.direct
-
-
-def test_the_five_taps_come_in_one_pass_and_carry_a_gradient(shared):
-    seen_by = vgg_taps()
-    image = torch.rand(2, 1, 32, 32, requires_grad=True)
-    maps = seen_by(image)
-    assert [tap.shape[1] for tap in maps] == [64, 128, 256, 512, 512]
-    assert [tap.shape[2] for tap in maps] == [32, 16, 8, 4, 2]
-    sum(tap.mean() for tap in maps).backward()
-    assert image.grad.abs().max() > 0
+    assert mmdrfuse_ablation.TABLE2["II direct"]["direct"]
