@@ -113,7 +113,7 @@ def _has(data: str, split: str | None) -> bool:
     return data == "scenes" or split in splits
 
 
-def reproduce(
+def run_table(
     table: Table,
     target: str,
     folder: Path,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fusionlab.bench import records
 from fusionlab.bench.records import Record
-from fusionlab.bench.table import Table, reproduce
+from fusionlab.bench.table import Table, run_table
 from fusionlab.data import name_of
 from fusionlab.errors import UserError
 from fusionlab.paths import asset
@@ -59,7 +59,7 @@ def recompute(
     settings = [(record.target, record.run.profile, record.data, record.seed) for record in promoted]
     for target, profile, recorded, seed in dict.fromkeys(settings):
         source = recorded if data == "auto" and recorded != "none" else data
-        for record in reproduce(tables[target], target, folder, row, profile, source, [seed]):
+        for record in run_table(tables[target], target, folder, row, profile, source, [seed]):
             fresh[record.key] = record
     return [_verdict(old, fresh.get(old.key), tables[old.target].trains) for old in promoted]
 

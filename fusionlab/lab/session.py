@@ -13,8 +13,8 @@ from fusionlab.bench.run import Run, find_profile
 if TYPE_CHECKING:
     from fusionlab.data.folders import Pairs
 
-PROFILES = ("smoke", "laptop", "gpu")
-T = TypeVar("T")
+NOTEBOOK_PROFILES = ("smoke", "laptop", "gpu")
+Choice = TypeVar("Choice")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Session:
             return open_pairs("scenes", n, seed=self.seed, split=split, condition=condition, size=size)
         return open_pairs(self.data, n, seed=self.seed, split=split)
 
-    def pick(self, *, smoke: T, laptop: T, gpu: T) -> T:
+    def pick(self, *, smoke: Choice, laptop: Choice, gpu: Choice) -> Choice:
         """The value for this session's profile."""
         return {"smoke": smoke, "laptop": laptop, "gpu": gpu}[self.profile]
 
@@ -71,14 +71,14 @@ def start(profile: str = "auto", data: str = "auto", seed: int = 0) -> Session:
 
     import fusionlab
 
-    resolved = find_profile(os.environ.get("FUSIONLAB_PROFILE") or profile, PROFILES)
+    resolved = find_profile(os.environ.get("FUSIONLAB_PROFILE") or profile, NOTEBOOK_PROFILES)
     overridden = f" (FUSIONLAB_PROFILE overrides {profile})" if profile not in ("auto", resolved) else ""
     data = resolve_data(data)
     folder = os.environ.get("FUSIONLAB_RUN")
     # A kernel's own command line says nothing; `fusionlab run` hands on its own.
     command = os.environ.get("FUSIONLAB_COMMAND", "")
     run = Run.begin(Path(folder) if folder else None, resolved, seed, command=command)
-    caption = describe(data)
+    caption = caption_of(data)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -93,7 +93,7 @@ def resolve_data(data: str = "auto") -> str:
     return (os.environ.get("FUSIONLAB_DATA") or "scenes") if data == "auto" else data
 
 
-def describe(data: str) -> str:
+def caption_of(data: str) -> str:
     """The data in a phrase, without a folder's path; opens real data, so that a wrong name fails here."""
     if data == "scenes":
         return "scenes (synthetic)"

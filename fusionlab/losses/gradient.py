@@ -9,7 +9,7 @@ from torch import Tensor
 Border = Literal["replicate", "zero", "valid"]
 
 
-def laplacian(image: Tensor) -> Tensor:
+def laplacian_edges(image: Tensor) -> Tensor:
     """Mean of the eight neighbours minus the centre, (B, 1, H, W) to the same shape, zero padding.
 
     The operator MMDRFuse's released code calls a gradient. The zeros outside make even a flat white image
@@ -28,8 +28,8 @@ def target_edges(ir: Tensor, vi: Tensor, variant: Literal["paper", "magnitude", 
     what the words around Eq. 3 describe. `released` takes the edges of the pixelwise maximum.
     """
     if variant == "released":
-        return laplacian(torch.maximum(ir, vi))
-    a, b = laplacian(ir), laplacian(vi)
+        return laplacian_edges(torch.maximum(ir, vi))
+    a, b = laplacian_edges(ir), laplacian_edges(vi)
     return torch.maximum(a, b) if variant == "paper" else torch.where(a.abs() >= b.abs(), a, b)
 
 
@@ -40,7 +40,7 @@ def gradient_loss(
 
     All (B, 1, H, W); returns a scalar.
     """
-    return F.mse_loss(laplacian(fused), target_edges(ir, vi, variant))
+    return F.mse_loss(laplacian_edges(fused), target_edges(ir, vi, variant))
 
 
 def sobel(image: Tensor, border: Border = "replicate") -> tuple[Tensor, Tensor]:

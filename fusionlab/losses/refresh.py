@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusionlab.losses.gradient import laplacian
+from fusionlab.losses.gradient import laplacian_edges
 from fusionlab.losses.perceptual import Taps
 from fusionlab.metrics.structure import ssim
 
@@ -25,10 +25,10 @@ def gmsd_to_both(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
 
     0 for an image equal to both: lower is better.
     """
-    return gmsd(fused, ir) + gmsd(fused, vi)
+    return released_gmsd(fused, ir) + released_gmsd(fused, vi)
 
 
-def gmsd(x: Tensor, y: Tensor) -> Tensor:
+def released_gmsd(x: Tensor, y: Tensor) -> Tensor:
     """Deviation of the gradient magnitudes' similarity, (B, 1, H, W) in [0, 1] to (B,).
 
     Xue, Zhang, Mou, Bovik 2014, as MMDRFuse's released code has it: grey levels of 255, c = 170, a 2x2 mean
@@ -115,7 +115,7 @@ def _brightness_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _edge_distance(a: Tensor, b: Tensor) -> Tensor:
-    return (laplacian(a) - laplacian(b)).square().mean((1, 2, 3))
+    return (laplacian_edges(a) - laplacian_edges(b)).square().mean((1, 2, 3))
 
 
 def _feature_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

@@ -172,7 +172,7 @@ class Vgg(nn.Module):
 
 
 TO_RELU3_1 = {"conv1_1": 64, "conv1_2": 64, "conv2_1": 128, "conv2_2": 128, "conv3_1": 256}
-SMALL = {
+SMALL_WIDTHS = {
     **{"conv1_1": 16, "conv1_2": 16, "conv2_1": 32, "conv2_2": 32},
     **{f"conv3_{i}": 64 for i in (1, 2, 3, 4)},
     **{f"conv4_{i}": 128 for i in (1, 2, 3, 4)},
@@ -202,7 +202,7 @@ def vgg(name: str, seed: int = 0) -> Vgg:
     if name not in ("vgg19_normalised", "vgg19_small16x"):
         raise UserError(f"there is no VGG {name!r}; use vgg19_normalised, vgg19_small16x or random")
     small = name == "vgg19_small16x"
-    network = Vgg(name, SMALL, SMALL_HEADS) if small else Vgg(name, TO_RELU3_1)
+    network = Vgg(name, SMALL_WIDTHS, SMALL_HEADS) if small else Vgg(name, TO_RELU3_1)
     network.load_state_dict({_own_key(key): value for key, value in read_backbone(name).items()})
     return network.requires_grad_(False)
 

@@ -19,7 +19,7 @@ def reproduce(
     data: str = "auto",
     seeds: Sequence[int] = (0,),
 ) -> list[Record]:
-    """Measures a target into a run's folder, as `table.reproduce` does; raises UserError for another."""
+    """Measures a target into a run's folder, as `table.run_table` does; raises UserError for another."""
     if target not in TARGETS:
         raise UserError(f"there is no target {target!r}; there are {', '.join(TARGETS)}")
-    return table.reproduce(TARGETS[target], target, folder, row, profile, data, seeds)
+    return table.run_table(TARGETS[target], target, folder, row, profile, data, seeds)

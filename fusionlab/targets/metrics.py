@@ -16,12 +16,10 @@ from fusionlab.data import Pair, Pairs, to_uint8
 from fusionlab.errors import UserError
 from fusionlab.fuser import load
 from fusionlab.methods.baselines import average
-from fusionlab.methods.tricks import BASELINES, TRICKS, noisy
+from fusionlab.methods.tricks import BASELINES, TRICKS, Image, noisy
 from fusionlab.metrics import CONVENTIONS, METRICS, Variant, score_pair
 from fusionlab.metrics.agreement import flips, spearman
 from fusionlab.metrics.truth import kept, psnr_to_truth, ssim_to_truth
-
-Image = Callable[[Tensor, Tensor], Tensor]
 
 HEADLINE = ("EN", "SD", "MI", "VIF", "Qabf", "SSIM", "SF", "AG", "SCD", "CC")
 # Of `reference` all but the dear ones: phase congruency and three of the four feature forms.

@@ -143,7 +143,7 @@ def stages_drawn(rows: Sequence[str], pairs: Pairs, run: Run) -> dict[str, Tenso
 
 # Table 4: what the printed sizes and operations count, and how long a frame takes here.
 
-SIZES = {"640x480": (480, 640), "1280x1024": (1024, 1280)}
+FRAME_SIZES = {"640x480": (480, 640), "1280x1024": (1024, 1280)}
 
 
 def efficiency(make: Callable[[], Student | Teacher], pairs: None, run: Run) -> Iterator[Score]:
@@ -158,12 +158,12 @@ def efficiency(make: Callable[[], Student | Teacher], pairs: None, run: Run) -> 
     yield Score("parameters", count)
     yield Score("size at 4 bytes", count * 4 / 1024, "KB")
     yield Score("size at 8 bytes", count * 8 / 1024, "KB")
-    for size, (height, width) in SIZES.items():
+    for size, (height, width) in FRAME_SIZES.items():
         yield Score(f"multiply-adds {size}", multiply_adds(network, height, width) / 1e9, "G")
     if run.profile == "smoke":
         return
     note = "CPU time of one thread, the best of a few"
-    for size, (height, width) in SIZES.items():
+    for size, (height, width) in FRAME_SIZES.items():
         images = torch.rand(2, 1, 1, height, width)
         if isinstance(network, Student):
             fast = cpu_milliseconds(partial(fuse_rows, network), images, 7)
@@ -326,12 +326,12 @@ def by_recipe(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
     yield from scored(rule, pairs, run.device, name)
 
 
-SMALL = {"smoke": 4, "laptop": None}
+FEW = {"smoke": 4, "laptop": None}
 
 
 def ablation(rows: Mapping[str, Any], differs: str) -> Table:
     """One of Tables 1 to 3."""
-    return Table(rows, each(by_training), ("roadscene",), profiles=SMALL, differs=differs, trains=True)
+    return Table(rows, each(by_training), ("roadscene",), profiles=FEW, differs=differs, trains=True)
 
 
 TABLES = {
@@ -380,7 +380,7 @@ TABLES = {
         SAVED,
         each(by_fuser),
         ("roadscene", ANY),
-        profiles=SMALL,
+        profiles=FEW,
         differs=(
             "the released weights are probably not those of the table, since the text trains on MSRS and the "
             "released code on LLVIP, and the paper does not list its 50 RoadScene pairs. The convention is "
@@ -416,16 +416,16 @@ TABLES = {
         trains=True,
     ),
     "mmdrfuse/teacher": Table(
-        {"ours": teacher_of_half_width}, each(on_val), ("roadscene",), ("val",), SMALL, trains=True
+        {"ours": teacher_of_half_width}, each(on_val), ("roadscene",), ("val",), FEW, trains=True
     ),
     "mmdrfuse/distilled": Table(
-        {"ours": distilled_student}, each(on_val), ("roadscene",), ("val",), SMALL, trains=True
+        {"ours": distilled_student}, each(on_val), ("roadscene",), ("val",), FEW, trains=True
     ),
     "mmdrfuse/ranks": Table(
         {f"{name}/{save}": name for name in (*RIVALS, "ours") for save in ("stretch", "clip")},
         ranked,
         ("roadscene",),
-        profiles=SMALL,
+        profiles=FEW,
         trains=True,
     ),
     # On RoadScene where theirs are MSRS and LLVIP: hours of a GPU, so with resume.

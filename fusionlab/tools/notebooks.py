@@ -13,7 +13,7 @@ from typing import Any
 from fusionlab.bench.run import Run, find_profile
 from fusionlab.data.registry import datasets
 from fusionlab.errors import UserError
-from fusionlab.lab.session import PROFILES, resolve_data
+from fusionlab.lab.session import NOTEBOOK_PROFILES, resolve_data
 from fusionlab.paths import mirror_address
 
 
@@ -49,7 +49,7 @@ def run_notebooks(
     run, paths = Path(run).resolve(), [Path(path).resolve() for path in paths]
     if len({path.name for path in paths}) < len(paths):
         raise UserError("two notebooks have one name, so one would replace the other; run them apart")
-    settings = {"profile": find_profile(profile, PROFILES), "data": located(resolve_data(data))}
+    settings = {"profile": find_profile(profile, NOTEBOOK_PROFILES), "data": located(resolve_data(data))}
     stamp = Run.begin(run, settings["profile"]).stamp
     (run / "notebooks").mkdir(parents=True, exist_ok=True)
     parameters: dict[str, Any] = {} if profile == "auto" else {"profile": settings["profile"]}

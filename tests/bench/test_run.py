@@ -58,7 +58,7 @@ def test_a_commit_made_during_a_run_does_not_reach_its_records(tmp_path, monkeyp
             yield Score("m", 1.0, row=name)
 
     monkeypatch.setattr(bench_run, "commit", commit)
-    made = bench_table.reproduce(Table({"a": 0, "b": 0, "c": 0}, measure), "x/y", tmp_path, seeds=(0, 1))
+    made = bench_table.run_table(Table({"a": 0, "b": 0, "c": 0}, measure), "x/y", tmp_path, seeds=(0, 1))
     assert len(made) == 6
     assert {record.run.commit for record in made} == {"1" * 40}
     assert len(asked) == 1 + 6

@@ -9,14 +9,14 @@ import torch
 
 from fusionlab.bench import records
 from fusionlab.bench.run import Run
-from fusionlab.bench.table import ANY, Score, Table, conventional, each, mean_and_error, reproduce, scored
+from fusionlab.bench.table import ANY, Score, Table, conventional, each, mean_and_error, run_table, scored
 from fusionlab.data import open_pairs, read_image, to_uint8
 from fusionlab.errors import UserError
 from fusionlab.metrics import evaluate
 
 
 def test_a_mean_and_its_standard_error_over_the_pairs(tmp_path, table):
-    made = reproduce(table, "x/y", tmp_path, profile="smoke", row="twice")
+    made = run_table(table, "x/y", tmp_path, profile="smoke", row="twice")
     levels = [2 * pair.vi.mean().item() for pair in open_pairs("scenes", 2, seed=0, split="test")]
     assert [(r.row, r.metric, r.data, r.split, r.n) for r in made] == [
         ("twice", "brightness", "scenes", "test", "2"),
@@ -62,16 +62,16 @@ def test_conventional_scores_are_those_of_evaluate():
 
 def test_a_row_profile_or_data_that_is_not_there_is_refused_before_anything_is_opened(tmp_path, table):
     with pytest.raises(UserError, match="no row 'thrice'; it has once, twice"):
-        reproduce(table, "x/y", tmp_path, row="thrice")
+        run_table(table, "x/y", tmp_path, row="thrice")
     with pytest.raises(UserError, match="not measured on 'tno'; it is on scenes"):
-        reproduce(table, "x/y", tmp_path, data="tno")
+        run_table(table, "x/y", tmp_path, data="tno")
     with pytest.raises(UserError, match="no profile huge"):
-        reproduce(table, "x/y", tmp_path, profile="huge")
+        run_table(table, "x/y", tmp_path, profile="huge")
     assert not any(tmp_path.iterdir())
 
 
 def test_a_profile_that_is_no_other_falls_back_and_is_recorded_as_what_was_run(tmp_path, table, capsys):
-    made = reproduce(table, "x/y", tmp_path, profile="gpu")
+    made = run_table(table, "x/y", tmp_path, profile="gpu")
     assert {record.run.profile for record in made} == {"laptop"}
     assert {record.n for record in made} == {"8", "0"}
     assert "x/y is no other at profile gpu: running and recording laptop" in capsys.readouterr().err
@@ -82,8 +82,8 @@ def test_a_profile_that_is_no_other_falls_back_and_is_recorded_as_what_was_run(t
 
 
 def test_what_is_there_is_not_written_twice_and_seeds_share_a_run(tmp_path, table):
-    first = reproduce(table, "x/y", tmp_path, row="once", profile="smoke")
-    both = reproduce(table, "x/y", tmp_path, profile="smoke", seeds=(0, 1))
+    first = run_table(table, "x/y", tmp_path, row="once", profile="smoke")
+    both = run_table(table, "x/y", tmp_path, profile="smoke", seeds=(0, 1))
     kept = records.read(tmp_path)
     assert len(kept) == 8 and kept[:2] == first
     assert {record.seed for record in both} == {0, 1}
@@ -93,7 +93,7 @@ def test_what_is_there_is_not_written_twice_and_seeds_share_a_run(tmp_path, tabl
 
 def test_scenes_of_a_training_are_the_same_for_every_seed(tmp_path, table):
     trained = Table(table.rows, table.measure, ("scenes",), trains=True)
-    made = reproduce(trained, "x/y", tmp_path, row="once", profile="smoke", seeds=(0, 1))
+    made = run_table(trained, "x/y", tmp_path, row="once", profile="smoke", seeds=(0, 1))
     assert len({record.value for record in made if record.metric == "brightness"}) == 1
 
 
@@ -110,8 +110,8 @@ def test_pictures_of_scenes_may_be_promoted_and_others_images_may_not(tmp_path, 
         return {f"seen-{pairs.data}.png": pairs[0].vi, "always.png": torch.zeros(1, 1, 16, 16)}
 
     table = Table({"a": 0}, each(lambda row, pairs, run: [Score("m", 1.0)]), (ANY,), picture=picture)
-    reproduce(table, "x/y", tmp_path, profile="smoke", data="scenes")
-    reproduce(table, "x/y", tmp_path, profile="smoke", data="tno")
+    run_table(table, "x/y", tmp_path, profile="smoke", data="scenes")
+    run_table(table, "x/y", tmp_path, profile="smoke", data="tno")
     assert sorted(p.name for p in (tmp_path / "figures" / "x").iterdir()) == ["always.png", "seen-scenes.png"]
     assert [p.name for p in (tmp_path / "private" / "x").iterdir()] == ["seen-tno.png"]
     assert read_image(tmp_path / "figures" / "x" / "always.png").max() == 0
@@ -119,7 +119,7 @@ def test_pictures_of_scenes_may_be_promoted_and_others_images_may_not(tmp_path, 
 
 def test_values_of_each_pair_are_kept_where_a_table_asks(tmp_path, table):
     keeping = Table(table.rows, table.measure, ("scenes",), keep=True)
-    made = reproduce(keeping, "x/y", tmp_path, profile="smoke")
+    made = run_table(keeping, "x/y", tmp_path, profile="smoke")
     kept = np.load(tmp_path / "figures" / "x" / "y.npz")
     brightness = [record for record in made if record.metric == "brightness"]
     assert sorted(kept.files) == sorted("|".join(record.key) for record in brightness)
