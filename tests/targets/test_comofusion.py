@@ -57,7 +57,7 @@ def test_table4_trains_each_row_its_own_way(shared, tmp_path):
     shared_stages = sorted(file.name for file in (tmp_path / "checkpoints").iterdir())
     assert [name for name in shared_stages if name[:4] in ("auto", "cons")] == [
         "autoencoder-0.safetensors",
-        "consistency-0.safetensors",
+        "consistency-pseudo_huber-0.safetensors",
     ]
     assert {record.n for record in made} == {"2 of 361"}
     assert read_image(tmp_path / "table4-seed0.png").shape == (1, 1, 2 * 144, 5 * 192)
