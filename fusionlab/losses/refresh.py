@@ -86,6 +86,7 @@ class Refresh(nn.Module):
         outputs, as the history keeps them, and carry no gradient. Returns a scalar, 0 where every output is
         the best of its patch.
         """
+        patches = patches.to(fused.device)  # batches are drawn on the CPU, which takes no mask of a GPU
         output = (255 * fused.detach().clamp(0, 1)).round()
         scored = output / 255
         total = fused.new_zeros(())

@@ -162,11 +162,13 @@ def start_from_teacher(student: Student, teacher: Teacher) -> None:
     student.conv2.load_state_dict(teacher.conv00.state_dict())
 
 
-def vgg_taps() -> Taps:
+def vgg_taps(device: str | torch.device = "cpu") -> Taps:
     """Five feature maps in one pass, of the small stand-in for VGG-19: relu1_1 to relu5_1.
+
+    `device` is where the images will be.
 
     The paper takes relu1_2, 2_2, 3_4, 4_4 and 5_4 of the full network, whose file is too large to have here.
     Raises UserError where the weights are absent.
     """
-    network = vgg("vgg19_small16x")
+    network = vgg("vgg19_small16x").to(device)
     return lambda image: list(network(image).values())

@@ -50,7 +50,8 @@ def evaluate(
     ir, vi, fused: grey levels 0..255 as arrays or tensors (H, W) or (B, 1, H, W), or lists of them whose
     sizes may differ from image to image. The fused image is the one written to file, by the convention's own
     rule: `to_uint8(fused, save=CONVENTIONS[convention].save)`. metrics: all of the convention where None.
-    names: one an image, else "0", "1" and so on. Values are computed in float64, image by image.
+    names: one an image, else "0", "1" and so on. Values are computed in float64, image by image, on the
+    device of the fused image, wherever its sources are.
 
     Raises UserError for an unknown convention or metric, for values that are not grey levels 0..255 (floats
     within [0, 1] too), for sources and fused images that differ in number or size, and for images below a
@@ -103,7 +104,7 @@ def score_pair(variant: Variant, ir: Tensor, vi: Tensor, fused: Tensor) -> Tenso
 
 def _rows(label: str, group: tuple[Tensor, ...], variants: dict[str, Variant]) -> list[Row]:
     """One row a method: its values for one pair of sources, all images uint8 (1, 1, H, W)."""
-    ir, vi, *fused = group
+    ir, vi, *fused = (image.to(group[2].device) for image in group)
     together = torch.cat(fused)
     values = [score_pair(variant, ir, vi, together).tolist() for variant in variants.values()]
     return [

@@ -20,7 +20,9 @@ def kept(fused: Tensor, truth: "Truth") -> dict[str, float]:
     "kept ir" is the correlation with truth.ir over the pixels where infrared alone carries the signal
     (truth.both = 1), "kept vi" that with truth.vi where the visible camera alone does (2), each in [-1, 1];
     NaN where the region has fewer than 64 pixels or the fused image is constant in it. Our own definition.
+    The fused image may be on another device than the truth.
     """
+    fused = fused.to(truth.both.device)
     scores = {}
     for name, code, clear in (("kept ir", 1, truth.ir), ("kept vi", 2, truth.vi)):
         inside = truth.both == code
@@ -36,6 +38,7 @@ def psnr(fused: Tensor, reference: Tensor) -> float:
     (1, 1, H, W) in [0, 1] of any size. Raises UserError for other ranges.
     """
     _check(fused, reference, 1)
+    reference = reference.to(fused.device)
     return -10 * (fused - reference).double().square().mean().log10().item()
 
 
@@ -46,6 +49,7 @@ def ssim(fused: Tensor, reference: Tensor) -> float:
     Images (1, 1, H, W) in [0, 1], sides from 11. Raises UserError for other ranges and smaller sides.
     """
     _check(fused, reference, 11)
+    reference = reference.to(fused.device)
     return structure.ssim(reference.double(), fused.double(), data_range=1).item()
 
 
