@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fakecuda import NAME, FakeCuda, MixedDevices
 from safetensors.torch import load_file, save_file
 from torch import nn
-
-from fakecuda import NAME, FakeCuda, MixedDevices
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +138,9 @@ def test_gradients_lie_with_what_they_belong_to(a, b):
     assert there.grad.is_cuda
 
 
-@pytest.mark.parametrize("optimiser", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam])
+@pytest.mark.parametrize(
+    "optimiser", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam]
+)
 def test_optimisers_step_and_are_taken_up_again(optimiser, a, tmp_path):
     layers = [nn.Linear(3, 3) for _ in range(2)]
     layers[1].load_state_dict(layers[0].state_dict())
