@@ -9,8 +9,8 @@ follows moves, views, gradients, modules, optimisers and checkpoints, and mixing
         a + torch.rand(3).to(a)  # a tensor on "cuda"
 
 What it cannot see: work inside one call of torch, speed, memory, and the rounding of a real GPU. Generators
-on "cuda" are out of its reach, too; the package draws on the CPU. Threads have modes of their own, so one that
-is begun inside does not believe.
+on "cuda" are out of its reach, too; the package draws on the CPU. Threads have modes of their own, and one
+that is begun inside does not believe.
 """
 
 import sys
@@ -34,7 +34,8 @@ ANY_DEVICE = {
 # TensorIterator lets a 0-d tensor of the CPU join any arithmetic, these do not.
 NO_SCALARS = {
     "cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "gather",
-    "scatter", "index_select", "conv1d", "conv2d", "linear", "matmul", "mm", "bmm", "einsum", "group_norm", "embedding",
+    "scatter", "index_select", "conv1d", "conv2d", "linear", "matmul", "mm", "bmm", "einsum", "group_norm",
+    "embedding",
 }  # fmt: skip
 
 
@@ -203,8 +204,8 @@ def _check(func: Any, name: str, args: tuple[Any, ...], tensors: list[Tensor]) -
         return
     shapes = {kind: [tuple(t.shape) for t in tensors if device_of(t) == kind][:3] for kind in DEVICES}
     raise MixedDevices(
-        f"{resolve_name(func) or name}: Expected all tensors to be on the same device, but found at least two "
-        f"devices, cuda:0 and cpu! (shapes {shapes['cuda']} and {shapes['cpu']})"
+        f"{resolve_name(func) or name}: Expected all tensors to be on the same device, but found at least "
+        f"two devices, cuda:0 and cpu! (shapes {shapes['cuda']} and {shapes['cpu']})"
     )
 
 
