@@ -13,7 +13,6 @@ on "cuda" are out of its reach, too; the package draws on the CPU. Threads have 
 that is begun inside does not believe.
 """
 
-import sys
 import time
 from types import SimpleNamespace, TracebackType
 from typing import Any
@@ -279,10 +278,3 @@ _REPLACEMENTS: list[tuple[Any, str, Any]] = [
     (torch.cuda, "Event", _Event),
     (nn.Parameter, "__new__", staticmethod(_new_parameter)),
 ]
-
-
-def believe_from_now_on() -> None:
-    """Enters the mode for the rest of this process, in its main thread."""
-    mode = FakeCuda()
-    mode.__enter__()
-    sys.modules[__name__].__dict__["_entered"] = mode
