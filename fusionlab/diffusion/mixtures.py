@@ -21,10 +21,10 @@ class Mixture:
     stds: Tensor
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """n points of the noise-free mixture, (n, D)."""
-        chosen = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        """n points of the noise-free mixture, (n, D). Drawn on the CPU, for the same numbers everywhere."""
+        chosen = torch.multinomial(self.weights.cpu(), n, replacement=True, generator=generator)
         means = self.means[chosen]
-        z = torch.randn(means.shape, generator=generator, dtype=means.dtype)
+        z = torch.randn(means.shape, generator=generator, dtype=means.dtype).to(means)
         return means + self.stds[chosen, None] * z
 
     def log_density(self, x: Tensor, t: Tensor | float) -> Tensor:
