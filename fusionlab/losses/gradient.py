@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusionlab.errors import UserError
+
 Border = Literal["replicate", "zero", "valid"]
 
 
@@ -51,6 +53,8 @@ def sobel(image: Tensor, border: Border = "replicate") -> tuple[Tensor, Tensor]:
     """
     across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     kernels = torch.stack([across, across.T])[:, None].to(image)
+    if border not in ("replicate", "zero", "valid"):
+        raise UserError(f"there is no border {border!r}; use replicate, zero or valid")
     if border == "replicate":
         image = F.pad(image, (1, 1, 1, 1), mode="replicate")
     gx, gy = F.conv2d(image, kernels, padding=1 if border == "zero" else 0).split(1, dim=1)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from fusionlab.errors import UserError
 from fusionlab.losses.gradient import Border, edge_strength, sobel
 
 ActivityForm = Literal["paper", "released"]
@@ -18,6 +19,8 @@ def activity(image: Tensor, form: ActivityForm = "paper", border: Border = "repl
     """
     if form == "released":
         return edge_strength(image, border).square().mean(dim=(1, 2, 3))
+    if form != "paper":
+        raise UserError(f"there is no form {form!r} of Eq. 7; use paper or released")
     gx, gy = sobel(image, border)
     return (gx.square() + gy.square()).mean(dim=(1, 2, 3))
 
@@ -42,4 +45,6 @@ def selection_loss(
         return (left / kept).mean()
     if guard == "epsilon":
         return (left / (kept + 0.01)).mean()
-    return (left / (left + kept + 1e-8)).mean()
+    if guard == "bounded":
+        return (left / (left + kept + 1e-8)).mean()
+    raise UserError(f"there is no guard {guard!r} of the ratio; use bounded, ratio or epsilon")

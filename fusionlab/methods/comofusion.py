@@ -25,6 +25,7 @@ from fusionlab.diffusion.consistency import (
     stack_three,
 )
 from fusionlab.diffusion.edm import EPSILON, consistency_preconditioning, noise_levels, preconditioned
+from fusionlab.errors import UserError
 from fusionlab.losses import weighted_sum
 from fusionlab.losses.gradient import Border, strongest_edge_loss
 from fusionlab.losses.selection import ActivityForm, Guard, selection_loss
@@ -249,10 +250,12 @@ def distance_of(name: DistanceName, device: str | torch.device = "cpu") -> Dista
     """d of Eq. 5: "lpips", the paper's, of (vis, ir, ir) as released, or "pseudo_huber".
 
     Theirs is LPIPS on VGG16, this is LPIPS on SqueezeNet; samples from 17x17 up. Raises UserError where its
-    weights are absent.
+    weights are absent and for another name.
     """
     if name == "pseudo_huber":
         return pseudo_huber
+    if name != "lpips":
+        raise UserError(f"there is no distance {name!r}; use pseudo_huber or lpips")
     network = Lpips().to(device)
     return lambda x, y: network(stack_three(x), stack_three(y))
 

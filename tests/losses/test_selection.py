@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fusionlab.errors import UserError
 from fusionlab.losses.gradient import edge_strength, sobel, strongest_edge_loss
 from fusionlab.losses.selection import activity, selection_loss
 
@@ -117,3 +118,9 @@ def test_on_tno_as_measured(shared):
         assert mean == pytest.approx(edge, abs=2e-4), name
     printed = [selection_loss(b, a, b, "ratio", "paper", "zero").item() for a, b in pairs]
     assert sum(printed) / 42 == pytest.approx(1.748, abs=2e-3)
+
+
+@pytest.mark.parametrize("wrong", [{"guard": "none"}, {"form": "printed"}, {"border": "black"}])
+def test_unknown_choices_never_become_another_loss(wrong):
+    with pytest.raises(UserError, match="there is no .*use"):
+        selection_loss(*torch.rand(3, 1, 1, 8, 8), **wrong)

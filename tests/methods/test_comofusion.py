@@ -181,6 +181,11 @@ def test_lpips_sees_three_channels_and_trains_stage_1(shared):
     assert not torch.equal(*ends)
 
 
+def test_an_unknown_distance_is_refused():
+    with pytest.raises(UserError, match="use pseudo_huber or lpips"):
+        distance_of("lpip")
+
+
 def test_lpips_without_its_weights_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("FUSIONLAB_WEIGHTS", str(tmp_path))
     with pytest.raises(UserError, match="squeezenet.*choose another distance|pip install"):
