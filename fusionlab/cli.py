@@ -108,8 +108,7 @@ def fuse(
       fusionlab fuse ir.png vi.png -o fused.png --weights official --save stretch
     """
     from fusionlab.batch import fuse_files
-    from fusionlab.bench.run import find_device
-    from fusionlab.fuser import describe, load
+    from fusionlab.fuser import describe, find_device, load
 
     chosen = find_device(device)
     fuser = load(method, weights, chosen)

@@ -92,7 +92,8 @@ def load(name: str, weights: str | Path = "ours", device: str | torch.device = "
     if name not in METHODS:
         raise UserError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
     method = METHODS[name]
-    make = _network(method.network)
+    module, attribute = method.network.split(".")
+    make: Callable[..., Any] = getattr(import_module(f"fusionlab.methods.{module}"), attribute)
     if not method.weights:
         if weights != "ours":
             raise UserError(f"{name} has no weights, so weights={str(weights)!r} means nothing; leave it out")
@@ -141,12 +142,6 @@ class _Content:
     sha256: str
     state: dict[str, Tensor]
     settings: dict[str, object]
-
-
-def _network(where: str) -> Callable[..., Any]:
-    """ "mmdrfuse.Student" is that class of `fusionlab.methods.mmdrfuse`."""
-    module, _, attribute = where.partition(".")
-    return getattr(import_module(f"fusionlab.methods.{module}"), attribute)
 
 
 def _contents(name: str, method: Method, weights: str | Path) -> list[_Content]:
@@ -201,36 +196,36 @@ def _read_released(name: str, wanted: Released) -> _Content:
 
 
 def _read_file(file: Path, part: str = "") -> _Content:
+    """A file of safetensors, with what it says of its network's sizes, or a foreign PyTorch checkpoint."""
     content = file.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
-    return _Content(str(file), part, sha256, _state_dict(file, content), _settings(file, content))
-
-
-def _state_dict(file: Path, content: bytes) -> dict[str, Tensor]:
-    """Reads safetensors, or a foreign PyTorch checkpoint without running any of its code."""
     if file.suffix != ".safetensors":
-        try:
-            weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        except Exception as fault:  # pickle, zip and torch each have errors of their own
-            raise UserError(
-                f"{file} is no PyTorch state dict ({type(fault).__name__}); give a safetensors file"
-            ) from fault
-        if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-            raise UserError(f"{file} holds more than a state dict; save network.state_dict() alone")
-        return weights
+        return _Content(str(file), part, sha256, _checkpoint(file, content), {})
     try:
-        return load_safetensors(content)
-    except SafetensorError as fault:
+        state = load_safetensors(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        settings = json.loads(header.get("__metadata__", {}).get("settings", "{}"))
+    except (SafetensorError, ValueError) as fault:
         raise UserError(f"{file} is not a safetensors file ({fault}); fetch it anew") from fault
+    return _Content(str(file), part, sha256, state, settings)
 
 
-def _settings(file: Path, content: bytes) -> dict[str, object]:
-    """What a safetensors file says of the network it belongs to: JSON under "settings", {} without."""
-    if file.suffix != ".safetensors":
-        return {}
+def _checkpoint(file: Path, content: bytes) -> dict[str, Tensor]:
+    """The state dict in a PyTorch file, read without running any of its code."""
     try:
-        length = int.from_bytes(content[:8], "little")
-        settings = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["settings"])
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return settings if isinstance(settings, dict) else {}
+        weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as fault:  # pickle, zip and torch each have errors of their own
+        raise UserError(
+            f"{file} is no PyTorch state dict ({type(fault).__name__}); give a safetensors file"
+        ) from fault
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UserError(f"{file} holds more than a state dict; save network.state_dict() alone")
+    return weights
+
+
+def find_device(device: str) -> str:
+    """The device for "cpu", "cuda" or "auto" (CUDA where it is); raises UserError where CUDA is absent."""
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UserError("no CUDA device is visible to torch; use --device cpu")
+    return "cuda" if available and device != "cpu" else "cpu"

@@ -47,12 +47,17 @@ class Run:
 
         A folder that a run of the same stamp already wrote into is gone on with under the same number.
         """
+        import torch
+
+        from fusionlab.fuser import find_device
+
         chosen = find_device(device)
+        packages = [f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "scipy")]
         stamp = Stamp(
             run=folder.name if folder else "none",
             commit=commit(),
-            versions=versions(),
-            device=device_name(chosen),
+            versions=", ".join([f"python {platform.python_version()}", *packages]),
+            device=torch.cuda.get_device_name(chosen) if chosen == "cuda" else "cpu",
             profile=profile,
             date=datetime.now(UTC).date().isoformat(),
             command=this_command() if command is None else command,
@@ -94,16 +99,6 @@ def new_folder(root: Path | None = None) -> Path:
             return folder
 
 
-def find_device(device: str) -> str:
-    """The device for "cpu", "cuda" or "auto" (CUDA where it is); raises UserError where CUDA is absent."""
-    import torch
-
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise UserError("no CUDA device is visible to torch; use --device cpu")
-    return "cuda" if available and device != "cpu" else "cpu"
-
-
 def find_profile(profile: str = "auto", allowed: Sequence[str] = PROFILES) -> str:
     """A profile by name; "auto" is FUSIONLAB_PROFILE where set, else gpu with CUDA and laptop without.
 
@@ -112,33 +107,13 @@ def find_profile(profile: str = "auto", allowed: Sequence[str] = PROFILES) -> st
     if profile == "auto":
         profile = os.environ.get("FUSIONLAB_PROFILE") or "auto"
     if profile == "auto":
-        return "gpu" if find_device("auto") == "cuda" else "laptop"
+        import torch
+
+        return "gpu" if torch.cuda.is_available() else "laptop"
     if profile not in allowed:
         hint = "; paper is run by `fusionlab reproduce` only" if profile == "paper" else ""
         raise UserError(f"there is no profile {profile} here; use auto, {', '.join(allowed)}{hint}")
     return profile
-
-
-def device_name(device: str) -> str:
-    """ "cpu", or what the CUDA device calls itself."""
-    if not device.startswith("cuda"):
-        return device
-    import torch
-
-    return torch.cuda.get_device_name(device)
-
-
-def versions() -> str:
-    """Python and the packages that make numbers."""
-    found = [f"python {platform.python_version()}"]
-    return ", ".join([*found, *(f"{name} {_version(name)}" for name in ("torch", "numpy", "scipy"))])
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "absent"
 
 
 def this_command() -> str:

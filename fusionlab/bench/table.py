@@ -73,10 +73,6 @@ class Table:
     device: str = "auto"
     keep: bool = False
 
-    def sets(self, data: str) -> list[str]:
-        """The sets that `data` means here."""
-        return [name for name in self.data if name != ANY] if data == "auto" else [data]
-
     def profile(self, asked: str) -> str:
         """The profile that is run where `asked` is: itself, or the next smaller one that differs in work."""
         if asked not in PROFILES:
@@ -93,7 +89,7 @@ class Table:
 
     def open(self, data: str, run: Run) -> Iterator[Pairs | None]:
         """The pairs of each set and split, None once for a table without."""
-        for name in self.sets(data):
+        for name in (own for own in self.data if own != ANY) if data == "auto" else [data]:
             for split in self.splits:
                 yield (
                     None

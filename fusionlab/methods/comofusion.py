@@ -78,7 +78,7 @@ class Recipe:
     width: int
     first: Stage
     second: Stage
-    pretext: Literal["consistency", "autoencoder"] = "consistency"
+    pretext: Literal["consistency", "autoencoder", "none"] = "consistency"
     levels: int | None = 40
     distance: DistanceName = "pseudo_huber"
     features: Features = "encoder"
@@ -381,7 +381,7 @@ def train(
 
     if recipe.pretext == "autoencoder":
         train_autoencoder(network.unet, images, first, checkpoint("autoencoder"))
-    else:
+    elif recipe.pretext == "consistency":
         stem = f"consistency-{recipe.distance}"
         train_consistency(network.unet, images, first, recipe.levels, recipe.distance, checkpoint(stem))
     train_fusion(network, images, second, recipe.weights, recipe.loss, checkpoint(name))

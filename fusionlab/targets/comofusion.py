@@ -324,6 +324,20 @@ TABLES = {
         ),
         trains=True,
     ),
+    # d of Eq. 5: LPIPS as the paper prints it, the pseudo-Huber distance that ours takes, and no stage 1 at all
+    # as the control. Stage 1 is short here, so this says what the distances cost and not what they are worth.
+    "comofusion/distance": Table(
+        {
+            "LPIPS": {"distance": "lpips"},
+            "pseudo-Huber": {"distance": "pseudo_huber"},
+            "untrained U-Net": {"pretext": "none"},
+        },
+        by_training(ABLATION, {"reference": ("Qabf", "VIF", "SSIM")}),
+        ("roadscene",),
+        splits=("val",),
+        profiles={"smoke": 2, "laptop": None, "gpu": None, "paper": None},
+        trains=True,
+    ),
     # What is shipped, chosen by these 21 pairs, is lambda 1 of seed 0. With lambda 10 L_grad leads, which
     # cannot see inversion, and the same seed ends as a negative.
     "comofusion/model": Table(

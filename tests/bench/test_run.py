@@ -9,9 +9,10 @@ import torch
 
 from fusionlab.bench import run as bench_run
 from fusionlab.bench import table as bench_table
-from fusionlab.bench.run import Run, find_device, find_profile, new_folder
+from fusionlab.bench.run import Run, find_profile, new_folder
 from fusionlab.bench.table import Score, Table
 from fusionlab.errors import UserError
+from fusionlab.fuser import find_device
 
 
 def git(root, *arguments):

@@ -102,7 +102,7 @@ def test_splits_are_taken_where_a_set_has_them(shared):
     open_table = Table({}, each(lambda row, pairs, run: []), ("roadscene", "tno", ANY), ("val", "test"))
     opened = [(p.data, p.split) for data in ("roadscene", "tno") for p in open_table.open(data, run)]
     assert opened == [("roadscene", "val"), ("roadscene", "test"), ("tno", "all"), ("tno", "all")]
-    assert open_table.sets("auto") == ["roadscene", "tno"]
+    assert [pairs.data for pairs in open_table.open("auto", run)] == ["roadscene"] * 2 + ["tno"] * 2
 
 
 def test_pictures_of_scenes_may_be_promoted_and_others_images_may_not(tmp_path, shared):
