@@ -71,8 +71,8 @@ class Recipe:
     """All that makes a CoMoFusion but the data, the seed and the device.
 
     `levels` is N of Eq. 5, None lets it grow; `distance` its d; `pretext` what the U-Net learns, a
-    consistency function or, in Table 4, row IV, to give clean pairs back. `features` and `variant` are those
-    of `CoMoFusion`; `weights` weighs the terms of Eq. 10.
+    consistency function or, in Table 4, row IV, to give clean pairs back; with "none" it stays as drawn.
+    `features` and `variant` are those of `CoMoFusion`; `weights` weighs the terms of Eq. 10.
     """
 
     width: int

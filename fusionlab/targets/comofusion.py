@@ -324,8 +324,8 @@ TABLES = {
         ),
         trains=True,
     ),
-    # d of Eq. 5: LPIPS as the paper prints it, the pseudo-Huber distance that ours takes, and no stage 1 at all
-    # as the control. Stage 1 is short here, so this says what the distances cost and not what they are worth.
+    # d of Eq. 5: LPIPS as the paper prints it, the pseudo-Huber distance that ours takes, and no stage 1 at
+    # all as the control. Stage 1 is short here: this says that both run, not what they are worth.
     "comofusion/distance": Table(
         {
             "LPIPS": {"distance": "lpips"},
