@@ -4,6 +4,7 @@ A tensor left behind on another device fails the case that names the culprit, an
 CPU's.
 """
 
+import copy
 import inspect
 import itertools
 import json
@@ -73,8 +74,8 @@ def losses() -> dict[str, tuple[object, dict[str, str]]]:
                 for key, parameter in parameters.items()
                 if get_origin(parameter.annotation) is Literal
             }
-            needed = [key for key, parameter in parameters.items() if parameter.default is inspect.Parameter.empty]
-            if not {*needed} <= {"fused", "ir", "vi", *choices}:  # such as features, tested below
+            needed = {key for key, parameter in parameters.items() if parameter.default is parameter.empty}
+            if not needed <= {"fused", "ir", "vi", *choices}:  # such as features, tested below
                 continue
             for chosen in itertools.product(*choices.values()):
                 found[" ".join([name, *chosen])] = function, dict(zip(choices, chosen))
@@ -290,6 +291,15 @@ def test_weighted_losses(form):
 
 
 # Networks
+
+
+@pytest.mark.parametrize("maps", ["encoder", "decoder"])
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_consistency_network(maps, variant):
+    here = comofusion.CoMoFusion(8, features=maps, variant=variant)
+    there = copy.deepcopy(here).to("cuda")
+    ir, vi = two_images()
+    assert_same(there(ir, vi), here(ir.cpu(), vi.cpu()), atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["random", "vgg19_normalised", "vgg19_small16x"])
