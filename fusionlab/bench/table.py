@@ -17,6 +17,7 @@ from fusionlab.bench.records import Record
 from fusionlab.bench.run import PROFILES, Run, find_profile
 from fusionlab.data import Pair, Pairs, open_pairs, to_uint8, write_image
 from fusionlab.data.registry import choose, datasets
+from fusionlab.data.sources import is_there
 from fusionlab.errors import UserError
 from fusionlab.metrics import CONVENTIONS, evaluate
 
@@ -84,8 +85,10 @@ class Table:
         """Raises UserError for a row or data that the table does not have."""
         if row is not None and row not in self.rows:
             raise UserError(f"{target} has no row {row!r}; it has {', '.join(self.rows)}")
-        if data not in ("auto", *self.data) and ANY not in self.data:
-            raise UserError(f"{target} is not measured on {data!r}; it is on {', '.join(self.data)}")
+        own = [name for name in self.data if name != ANY]
+        if data not in ("auto", *own) and not (ANY in self.data and is_there(data)):
+            others = " and any other set or folder that is there" if ANY in self.data else ""
+            raise UserError(f"{target} is not measured on {data!r}; it is on {', '.join(own)}{others}")
 
     def open(self, data: str, run: Run) -> Iterator[Pairs | None]:
         """The pairs of each set and split, None once for a table without."""

@@ -61,6 +61,13 @@ def name_of(data: str | Path) -> str:
     return f"folder-{folder}" if folder in known else folder
 
 
+def is_there(data: str | Path) -> bool:
+    """Whether `data` names the scenes, a registered set of pairs (fetched or not) or a folder that exists."""
+    if not _is_path(data) and data in ("scenes", *datasets()):
+        return data == "scenes" or datasets()[str(data)].kind == "pairs"
+    return Path(data).expanduser().is_dir()
+
+
 def _open_real(data: str | Path, split: str | None) -> Pairs:
     if not _is_path(data):
         if data in datasets():

@@ -200,7 +200,8 @@ def what_is_fused(rows: Sequence[str], pairs: None, run: Run) -> dict[str, Tenso
     tallest, lines = sizes[-1][0], []
     for row in rows:
         views = [open_pairs("scenes", 1, seed=run.seed, size=size)[0] for size in sizes]
-        images = [fuser_of(row)(pair.ir, pair.vi) for pair in views]
+        fuser = fuser_of(row, run.device)
+        images = [fuser(pair.ir.to(run.device), pair.vi.to(run.device)).cpu() for pair in views]
         tiles = [F.pad(image, (0, 0, tallest - image.shape[2], 0), value=1.0) for image in images]
         lines.append(torch.cat(tiles, dim=3))
     return {"table3.png": torch.cat(lines, dim=2)}

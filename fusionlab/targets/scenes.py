@@ -67,5 +67,6 @@ TABLES = {
         ("scenes", "tno", "roadscene", "msrs"),
         splits=(None,),
         profiles={"smoke": 4, "laptop": None},
+        device="cpu",
     ),
 }

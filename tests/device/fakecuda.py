@@ -253,6 +253,8 @@ _ANSWERS: dict[str, Any] = {
     "is_current_stream_capturing": False,
     "device_count": 1,
     "current_device": 0,
+    "_exchange_device": 0,  # torch.cuda.device, the context
+    "_maybe_exchange_device": 0,
     "get_device_name": NAME,
     "get_device_capability": (7, 5),
     "get_device_properties": _PROPERTIES,

@@ -180,7 +180,7 @@ def test_there_is_one_device():
     assert start.elapsed_time(end) >= 0
     before = torch.cuda.get_rng_state()
     torch.cuda.set_rng_state(before)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.cuda.device(0):
         torch.manual_seed(1)
 
 
