@@ -155,7 +155,7 @@ def _contents(name: str, method: Method, weights: str | Path) -> list[_Content]:
                 "weights out, or give a file"
             )
         return [_read(name, file) for file in method.weights[str(weights)]]
-    if not Path(weights).is_file():
+    if not paths.regular(weights).is_file():
         raise UserError(f"there is no weight file {weights}; give 'ours', 'official' or an existing file")
     found = dict.fromkeys(f for files in method.weights.values() for f in files if isinstance(f, Found))
     return [_read_file(Path(weights)), *(_read(name, file) for file in found)]

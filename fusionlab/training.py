@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from fusionlab.errors import UserError
+from fusionlab.paths import regular
 
 # What a schedule gives for each step: settings of the optimiser, such as {"lr": 1e-3}.
 Schedule = Callable[[int], Mapping[str, object]]
@@ -193,6 +194,7 @@ def _store(file: Path, run: str, state: _State, curve: Sequence[float]) -> None:
 
 def _restore(file: Path, run: str, state: _State) -> list[float]:
     """Puts everything back; returns the curve so far."""
+    regular(file)
     try:
         with safe_open(file, framework="pt") as content:
             metadata = content.metadata() or {}

@@ -2,7 +2,10 @@
 
 import io
 import os
+import struct
 import warnings
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +17,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from fusionlab.errors import UserError
+from fusionlab.paths import regular
 
 if TYPE_CHECKING:
     from fusionlab.scenes import Truth
+
+# Width times height, of all that a camera for fusion gives and more: a file of kilobytes can claim gigapixels.
+MAX_PIXELS = 40_000_000
+MAX_BYTES = 16 * MAX_PIXELS  # of a file: uncompressed 16-bit RGBA has 8 a pixel
 
 # File suffix -> what Pillow calls the format.
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -112,10 +120,14 @@ def read_image(path: str | Path) -> Tensor:
     return decode_image(read_bytes(path), path)
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a file; raises UserError where it cannot be read."""
+def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
+    """The first bytes of a regular file, at most `limit`; raises UserError where it cannot be read.
+
+    A pipe or device is not opened: it may never end.
+    """
     try:
-        return Path(path).read_bytes()
+        with regular(path).open("rb") as stream:
+            return stream.read(limit)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from error
 
@@ -137,20 +149,20 @@ def _load(data: bytes, path: str | Path) -> Image.Image:
     """
     if not data:
         raise UserError(f"{path} is empty (0 bytes); fetch or write it again")
+    if len(data) >= MAX_BYTES:
+        raise UserError(f"{path} is too large to open safely ({MAX_BYTES} bytes or more); cut it into tiles")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(data), formats=sorted(set(FORMATS.values())))
-            if image.format == "TIFF":
-                _check_tiff(image, path)
-            # Further pictures of a camera's MPO file are previews; those of a TIFF or PNG may be anything.
-            pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            image.load()
-            image = ImageOps.exif_transpose(image)
+        image = _open(data, path)
+        if image.format == "TIFF":
+            _check_tiff(image, path)
+        elif image.format == "PNG":
+            _check_png(data, path)
+        # Further pictures of a camera's MPO file are previews; those of a TIFF or PNG may be anything.
+        pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        image.load()
+        image = ImageOps.exif_transpose(image)
     except UserError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"{path} is too large to open safely ({error}); cut or shrink it first") from error
     except UnidentifiedImageError as error:
         raise UserError(
             f"{path} is no PNG, JPEG, BMP or TIFF image, or has no pixels; convert or fetch it again"
@@ -161,6 +173,67 @@ def _load(data: bytes, path: str | Path) -> Image.Image:
     if pages > 1:
         raise UserError(f"{path} holds {pages} images; save the one that is meant to a file of its own")
     return image
+
+
+def _open(data: bytes, path: str | Path) -> Image.Image:
+    """The image of a file, of which only the header is read; raises UserError where it has too many pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is lower
+        try:
+            image: Image.Image = Image.open(io.BytesIO(data), formats=sorted(set(FORMATS.values())))
+        except Image.DecompressionBombError as error:
+            raise UserError(_too_large(path, str(error))) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise UserError(_too_large(path, f"{image.width}x{image.height} pixels"))
+    return image
+
+
+def _too_large(path: str | Path, found: str) -> str:
+    return (
+        f"{path} is too large to open safely ({found}, at most {MAX_PIXELS // 10**6} million are read); cut "
+        "it into tiles, or shrink it"
+    )
+
+
+def _check_png(data: bytes, path: str | Path) -> None:
+    """Refuses a PNG with wrong checksums or missing rows, which Pillow reads in silence (seen in 13.0)."""
+    width, height, depth, kind, *_, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
+    expected = sum(
+        rows * (1 + (columns * bits + 7) // 8)  # a row begins with the number of its filter
+        for rows, columns in _png_passes(height, width, bool(interlaced))
+        if columns
+    )
+    stream = zlib.decompressobj()
+    palette, found, place = False, 0, 8
+    while place + 12 <= len(data):
+        length, name = struct.unpack(">I4s", data[place : place + 8])
+        chunk, checksum = data[place + 4 : place + 8 + length], data[place + 8 + length : place + 12 + length]
+        place += 12 + length
+        if name in (b"IDAT", b"PLTE") and zlib.crc32(chunk) != int.from_bytes(checksum, "big"):
+            raise UserError(f"{path} is truncated or damaged (wrong checksum); fetch or convert it again")
+        palette = palette or name == b"PLTE"
+        rest = chunk[4:] if name == b"IDAT" else b""
+        while rest and found <= expected:
+            found += len(stream.decompress(rest, 2**20))
+            rest = stream.unconsumed_tail
+    found += len(stream.flush())
+    if kind == 3 and not palette:
+        raise UserError(f"{path} is damaged (it has no palette); fetch or convert it again")
+    if found < expected:
+        raise UserError(f"{path} is truncated ({found} of {expected} bytes of pixels); fetch it again")
+
+
+def _png_passes(height: int, width: int, interlaced: bool) -> Iterator[tuple[int, int]]:
+    """Rows and columns of each pass: one, or the seven of Adam7 (PNG specification, 8.2)."""
+    if not interlaced:
+        yield height, width
+        return
+    for top, left, down, right in (
+        *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
+        *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
+    ):
+        yield -(-max(height - top, 0) // down), -(-max(width - left, 0) // right)
 
 
 def _check_tiff(image: Image.Image, path: str | Path) -> None:

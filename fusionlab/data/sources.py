@@ -137,9 +137,10 @@ class WrongBytesError(UserError):
 
 def read_verified(file: File, path: Path) -> bytes:
     """The bytes of a file; raises UserError where it cannot be read, WrongBytesError where it is another."""
-    data = read_bytes(path)
+    data = read_bytes(path, file.bytes + 1)  # one byte more tells a longer file
     if len(data) != file.bytes:
-        raise WrongBytesError(f"{path} has {len(data)} bytes, registered are {file.bytes}; fetch it again")
+        found = f"{len(data)} bytes" if len(data) < file.bytes else f"more than {file.bytes} bytes"
+        raise WrongBytesError(f"{path} has {found}, registered are {file.bytes}; fetch it again")
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise WrongBytesError(f"{path} differs from the registered file (SHA-256); fetch it again")
     return data
