@@ -211,8 +211,8 @@ def _tried(file: File, stopped: Event) -> bytes:
             return _within(end - time.monotonic(), partial(_download, file, stopped))
         except WrongBytesError as fault:
             failure = UserError(
-                f"{origin} is not the registered file {file.path} ({fault}); nothing of it is kept; try again "
-                "later, or set FUSIONLAB_MIRROR"
+                f"{origin} is not the registered file {file.path} ({fault}); nothing of it is kept; try "
+                "again later, or set FUSIONLAB_MIRROR"
             )
         except _TooSlowError:
             raise UserError(

@@ -22,7 +22,7 @@ from fusionlab.paths import regular
 if TYPE_CHECKING:
     from fusionlab.scenes import Truth
 
-# Width times height, of all that a camera for fusion gives and more: a file of kilobytes can claim gigapixels.
+# Width times height, more than cameras for fusion have: a file of kilobytes can claim gigapixels.
 MAX_PIXELS = 40_000_000
 MAX_BYTES = 16 * MAX_PIXELS  # of a file: uncompressed 16-bit RGBA has 8 a pixel
 
@@ -176,7 +176,7 @@ def _load(data: bytes, path: str | Path) -> Image.Image:
 
 
 def _open(data: bytes, path: str | Path) -> Image.Image:
-    """The image of a file, of which only the header is read; raises UserError where it has too many pixels."""
+    """The image of a file, its header alone read; raises UserError where it has too many pixels."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is lower
         try:
@@ -211,7 +211,7 @@ def _check_png(data: bytes, path: str | Path) -> None:
         chunk, checksum = data[place + 4 : place + 8 + length], data[place + 8 + length : place + 12 + length]
         place += 12 + length
         if name in (b"IDAT", b"PLTE") and zlib.crc32(chunk) != int.from_bytes(checksum, "big"):
-            raise UserError(f"{path} is truncated or damaged (wrong checksum); fetch or convert it again")
+            raise UserError(f"{path} is damaged (wrong checksum, or truncated); fetch or convert it again")
         palette = palette or name == b"PLTE"
         rest = chunk[4:] if name == b"IDAT" else b""
         while rest and found <= expected:

@@ -3,9 +3,12 @@
 import dataclasses
 import json
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from fusionlab.bench.run import Run, find_profile
 from fusionlab.data.registry import datasets
 from fusionlab.errors import UserError
 from fusionlab.lab.session import NOTEBOOK_PROFILES, resolve_data
-from fusionlab.paths import mirror_address
+from fusionlab.paths import is_utf8, mirror_address, printable, regular
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,20 @@ def run_notebooks(
     limit: int | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> list[Outcome]:
-    """Executes notebooks into `<run>/notebooks`, then writes `<run>/index.html`, also after Ctrl-C.
+    """Executes notebooks into `<run>/notebooks`, then writes `<run>/index.html`, also when stopped.
 
     Profile or data "auto" and seed None leave the notebook's own parameter; a profile given here wins over
     FUSIONLAB_PROFILE. `limit` is in seconds a cell, `variables` are added to the kernels' environment.
-    A failing notebook is reported in its Outcome. Raises UserError for an unknown profile.
+    A failing notebook is reported in its Outcome. What ran is kept in `<run>/run.json` after each, for
+    `write_report`, even where this process is killed. Raises UserError for an unknown profile.
     """
     from fusionlab.tools.report import write_report
 
     run, paths = Path(run).resolve(), [Path(path).resolve() for path in paths]
+    if foreign := [path.name for path in paths if not is_utf8(path)]:
+        raise UserError(f"{printable(foreign[0])} has a name that is not UTF-8; rename it or its folder")
+    for path in paths:
+        regular(path)
     if len({path.name for path in paths}) < len(paths):
         raise UserError("two notebooks have one name, so one would replace the other; run them apart")
     settings = {"profile": find_profile(profile, NOTEBOOK_PROFILES), "data": located(resolve_data(data))}
@@ -63,18 +71,60 @@ def run_notebooks(
         "FUSIONLAB_RUN": str(run),
     }
     outcomes: list[Outcome] = []
-    try:
-        for path in paths:
-            outcomes.append(_execute(path, run, parameters, surroundings, progress, limit))
-    except KeyboardInterrupt:
-        outcomes.append(Outcome(path.stem, False, 0.0, "interrupted"))
-        raise
-    finally:
+
+    def keep() -> None:
         made = f"{stamp.date}, fusionlab {stamp.commit}, {stamp.versions}"
         kept = {**settings, "made": made, "outcomes": [dataclasses.asdict(outcome) for outcome in outcomes]}
-        (run / "run.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
-        write_report(run)
+        draft = run / ".run.json.part"
+        draft.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        draft.replace(run / "run.json")
+
+    with _terminable() as end:
+        try:
+            for path in paths:
+                outcomes.append(_execute(path, run, parameters, surroundings, progress, limit))
+                keep()
+        except KeyboardInterrupt:
+            outcomes.append(Outcome(path.stem, False, 0.0, "interrupted"))
+            raise
+        finally:
+            end()  # whoever ends us twice does not get less than who does it once
+            keep()
+            write_report(run)
     return outcomes
+
+
+class Terminated(KeyboardInterrupt):
+    """A request to end, by whoever shut down the machine or the job: SIGTERM or SIGHUP."""
+
+
+@contextmanager
+def _terminable() -> Iterator[Callable[[], None]]:
+    """Turns SIGTERM and SIGHUP into Terminated, and gives what makes the rest deaf to them.
+
+    A signal that this process was told to ignore, as by nohup, stays ignored.
+    """
+    named = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in named}
+    ours = {number: handler for number, handler in before.items() if handler == signal.SIG_DFL}
+    if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
+        ours = {}
+
+    def obey(number: int, _: object) -> None:
+        deaf()
+        raise Terminated(signal.Signals(number).name)
+
+    def deaf() -> None:
+        for number in ours:
+            signal.signal(number, signal.SIG_IGN)
+
+    for number in ours:
+        signal.signal(number, obey)
+    try:
+        yield deaf
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
 
 def own_kernel(variables: Mapping[str, str]) -> type:
