@@ -21,6 +21,7 @@ from fusionlab.fuser import Fuser, fuse
 from fusionlab.metrics import METRICS, Scores, compare
 from fusionlab.metrics.conventions import find_convention
 from fusionlab.metrics.scores import Row
+from fusionlab.paths import is_utf8
 from fusionlab.processes import in_processes
 
 # Name of each image that could not be worked on, and why.
@@ -201,6 +202,8 @@ def match_paths(roles: dict[str, Path]) -> tuple[dict[str, list[Path]], Failures
     for role, path in roles.items():
         if not path.exists():
             raise UserError(f"{path} does not exist; give the {role} image, or the folder of them")
+        if not is_utf8(path):
+            raise UserError(f"{path} has a name that is not UTF-8; rename it, or what it lies in")
     paths = list(roles.values())
     if not any(path.is_dir() for path in paths):
         return {paths[-1].stem: paths}, {}

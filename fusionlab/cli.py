@@ -3,6 +3,8 @@
 Torch and all that needs it is imported inside the commands, so that `fusionlab --help` answers at once.
 """
 
+import io
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
@@ -22,6 +24,8 @@ class Friendly(TyperGroup):
     """Turns a user's mistake into one line on stderr and exit code 1; a real bug keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a file name need not be text
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except UserError as error:

@@ -62,7 +62,7 @@ def mirror_address() -> str | None:
 
 def without_password(text: str) -> str:
     """A text without the user names and passwords of the addresses in it."""
-    return re.sub(r"(?<=://)[^/\s]*@", "", text)
+    return re.sub(r"(?<=//)[^/\s]*@", "", text)
 
 
 def printable(text: str) -> str:

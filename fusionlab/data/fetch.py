@@ -252,19 +252,15 @@ def _head(url: str) -> None:
 def _answer(session: "requests.Session", method: str, url: str) -> "requests.Response":
     """The answer of a server, its body unread; raises requests.RequestException for one that is no success.
 
-    Redirects are followed here, since requests reads the whole body of each, however long.
+    Redirects are followed here, since a session reads the whole body of each, however long.
     """
     import requests
 
     for _ in range(1 + REDIRECTS):
-        answer = session.request(
-            method,
-            url,
-            timeout=TIMEOUT,
-            stream=True,
-            allow_redirects=False,
-            headers={"Accept-Encoding": "identity"},
-        )
+        request = requests.Request(method, url, headers={"Accept-Encoding": "identity"})
+        surroundings = session.merge_environment_settings(url, {}, True, None, None)
+        adapter = session.get_adapter(url)
+        answer = adapter.send(session.prepare_request(request), timeout=TIMEOUT, **surroundings)
         target = session.get_redirect_target(answer)
         if target is None:
             answer.raise_for_status()

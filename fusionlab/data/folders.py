@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fusionlab.data.pair import FORMATS, Pair, luminance, read_image, rgb_to_ycbcr
 from fusionlab.errors import UserError
+from fusionlab.paths import is_utf8
 
 IR_FOLDERS = ("ir", "inf", "infrared")
 VI_FOLDERS = ("vi", "vis", "visible")
@@ -111,8 +112,8 @@ def _subfolder(folder: Path, known: tuple[str, ...]) -> Path:
 def match_images(folders: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[str, str]]:
     """What several folders hold under one name: stem -> its image in each of them, sorted by stem.
 
-    The second mapping says of every other stem what is at fault: no image in a folder, or two in one. Files
-    that are no PNG, JPEG, BMP or TIFF, and hidden ones, are passed over.
+    The second mapping says of every other stem what is at fault: no image in a folder, two in one, or a name
+    that no table could hold. Files that are no PNG, JPEG, BMP or TIFF, and hidden ones, are passed over.
     """
     held = [_images(folder) for folder in folders]
     whole, faults = {}, {}
@@ -130,6 +131,8 @@ def match_images(folders: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[s
             faults[stem] = f"{double[0]} and {double[1].name} have one name; keep one of them"
         else:
             whole[stem] = [image for (image,) in found]
+    for stem in [stem for stem in whole if not is_utf8(stem)]:
+        faults[stem] = f"{whole.pop(stem)[0]} has a name that is not UTF-8; rename it and its partners"
     return whole, faults
 
 

@@ -120,13 +120,16 @@ def read_image(path: str | Path) -> Tensor:
     return decode_image(read_bytes(path), path)
 
 
-def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
-    """The first bytes of a regular file, at most `limit`; raises UserError where it cannot be read.
+def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
+    """The bytes of a regular file, the first `limit` if it is given.
 
-    A pipe or device is not opened: it may never end.
+    Raises UserError where it cannot be read, has more than MAX_BYTES where no limit is given, or is a pipe or
+    device, which may never end and is not opened.
     """
     try:
         with regular(path).open("rb") as stream:
+            if limit is None and (size := os.fstat(stream.fileno()).st_size) > MAX_BYTES:
+                raise UserError(_too_large(path, f"{size / 1e9:.1f} GB"))
             return stream.read(limit)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from error
@@ -149,8 +152,6 @@ def _load(data: bytes, path: str | Path) -> Image.Image:
     """
     if not data:
         raise UserError(f"{path} is empty (0 bytes); fetch or write it again")
-    if len(data) >= MAX_BYTES:
-        raise UserError(f"{path} is too large to open safely ({MAX_BYTES} bytes or more); cut it into tiles")
     try:
         image = _open(data, path)
         if image.format == "TIFF":
@@ -190,8 +191,8 @@ def _open(data: bytes, path: str | Path) -> Image.Image:
 
 def _too_large(path: str | Path, found: str) -> str:
     return (
-        f"{path} is too large to open safely ({found}, at most {MAX_PIXELS // 10**6} million are read); cut "
-        "it into tiles, or shrink it"
+        f"{path} is too large to open safely ({found}, at most {MAX_PIXELS // 10**6} million pixels are read); "
+        "cut it into tiles, or shrink it"
     )
 
 

@@ -12,6 +12,7 @@ from fusionlab.data.folders import Pairs, join_pair, open_folder
 from fusionlab.data.pair import Pair, decode_image, read_bytes, rgb_to_ycbcr
 from fusionlab.data.registry import File, choose, datasets
 from fusionlab.errors import UserError
+from fusionlab.paths import is_utf8
 
 # What goes in as ir and as vi. In medical pairs MRI is the visible side, as CDDFuse and MMDRFuse have it.
 IR_ROLES = {"ir", "ct", "pet", "spect"}
@@ -77,6 +78,8 @@ def _open_real(data: str | Path, split: str | None) -> Pairs:
             raise UserError(f"{data!r} is neither a dataset nor a folder; use one of {known}, or a folder")
     if split is not None:
         raise UserError(f"{data} is a folder and has no split {split!r}; give the subfolder of that split")
+    if not is_utf8(name_of(data)):
+        raise UserError(f"{data} has a name that is not UTF-8, which no record can hold; rename it")
     return replace(open_folder(Path(data).expanduser()), data=name_of(data))
 
 
