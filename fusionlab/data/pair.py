@@ -190,10 +190,8 @@ def _open(data: bytes, path: str | Path) -> Image.Image:
 
 
 def _too_large(path: str | Path, found: str) -> str:
-    return (
-        f"{path} is too large to open safely ({found}, at most {MAX_PIXELS // 10**6} million pixels are read); "
-        "cut it into tiles, or shrink it"
-    )
+    most = f"at most {MAX_PIXELS // 10**6} million pixels are read"
+    return f"{path} is too large to open safely ({found}, {most}); cut it into tiles, or shrink it"
 
 
 def _check_png(data: bytes, path: str | Path) -> None:
