@@ -79,56 +79,59 @@ def run_notebooks(
         draft.write_text(json.dumps(kept, indent=1), encoding="utf-8")
         draft.replace(run / "run.json")
 
-    with _terminable() as end:
+    with _endable() as end:
+        kernel = own_kernel(surroundings, end.is_set)
         try:
             for path in paths:
-                outcomes.append(_execute(path, run, parameters, surroundings, progress, limit))
+                outcomes.append(_execute(path, run, parameters, kernel, progress, limit))
                 keep()
         except KeyboardInterrupt:
             outcomes.append(Outcome(path.stem, False, 0.0, "interrupted"))
             raise
         finally:
-            end()  # whoever ends us twice does not get less than who does it once
             keep()
             write_report(run)
     return outcomes
 
 
 class Terminated(KeyboardInterrupt):
-    """A request to end, by whoever shut down the machine or the job: SIGTERM or SIGHUP."""
+    """A request to end that came from whoever shuts down the job or the machine: SIGTERM or SIGHUP."""
 
 
 @contextmanager
-def _terminable() -> Iterator[Callable[[], None]]:
-    """Turns SIGTERM and SIGHUP into Terminated, and gives what makes the rest deaf to them.
+def _endable() -> Iterator[threading.Event]:
+    """Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt or Terminated once, and set the event; then no more.
 
-    A signal that this process was told to ignore, as by nohup, stays ignored.
+    What follows is short, and a second signal must not keep it from being done. A signal that this process
+    was told to ignore, as by nohup, stays ignored.
     """
-    named = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in named}
-    ours = {number: handler for number, handler in before.items() if handler == signal.SIG_DFL}
+    end = threading.Event()
+    usual = {signal.SIG_DFL, signal.default_int_handler}
+    named = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in named if signal.getsignal(number) in usual}
     if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
-        ours = {}
+        before = {}
 
     def obey(number: int, _: object) -> None:
-        deaf()
-        raise Terminated(signal.Signals(number).name)
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
+        end.set()
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(signal.Signals(number).name)
 
-    def deaf() -> None:
-        for number in ours:
-            signal.signal(number, signal.SIG_IGN)
-
-    for number in ours:
-        signal.signal(number, obey)
     try:
-        yield deaf
+        for number in before:
+            signal.signal(number, obey)
+        yield end
     finally:
-        for number, handler in ours.items():
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def own_kernel(variables: Mapping[str, str]) -> type:
-    """A kernel manager whose `python3` is this interpreter, not a kernel the user registered so."""
+def own_kernel(variables: Mapping[str, str], hurried: Callable[[], bool] = lambda: False) -> type:
+    """A kernel manager whose `python3` is this interpreter, not a kernel the user registered so.
+
+    A kernel that is shut down while `hurried()` is killed, and not asked to come to an end.
+    """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
@@ -152,6 +155,11 @@ def own_kernel(variables: Mapping[str, str]) -> type:
         @property
         def kernel_spec(self) -> KernelSpec:
             return spec
+
+        async def shutdown_kernel(  # type: ignore[override]  # jupyter_client's own type is that of its other face
+            self, now: bool = False, restart: bool = False
+        ) -> None:
+            await super().shutdown_kernel(now=now or hurried(), restart=restart)
 
     return OwnKernel
 
@@ -180,7 +188,7 @@ def _execute(
     path: Path,
     run: Path,
     parameters: Mapping[str, Any],
-    variables: Mapping[str, str],
+    kernel: type,
     progress: bool,
     limit: int | None,
 ) -> Outcome:
@@ -199,7 +207,7 @@ def _execute(
             cwd=path.parent,
             progress_bar=progress,
             execution_timeout=limit,
-            kernel_manager_class=own_kernel(variables),
+            kernel_manager_class=kernel,
         )
     except Exception as fault:  # whatever stops this notebook is reported and must not stop the next
         error = strip_ansi(str(fault)).strip() or repr(fault)

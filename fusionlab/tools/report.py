@@ -159,7 +159,7 @@ def _comparison(target: str, rows: Sequence[records.Record]) -> str:
 
 def _printed(target: str, data: str) -> dict[str, dict[str, str]]:
     """The paper's own row for this data, as printed; none for data it does not report."""
-    paper, table = target.split("/")
+    paper, _, table = target.partition("/")
     file = asset("papers") / f"{paper}.csv"
     rows: dict[str, dict[str, str]] = {}
     if file.exists():
