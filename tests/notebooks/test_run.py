@@ -17,14 +17,14 @@ def ran(path, data, run, offline):
     """The run's records, after asserting that the notebook ended and that its records can be trusted."""
     outcome = run_notebooks([path], "smoke", data, 0, run, progress=False, limit=LIMIT, variables=offline)[0]
     assert outcome.ok, outcome.error
-    made = records.read(run / "records.csv") if (run / "records.csv").exists() else []
+    made = records.read(run) if (run / "records.csv").exists() else []
     assert records.lint(made) == []
     return made
 
 
 def assert_measured_on(data, made, path):
     """Records name the profile and data of the run; notebook 00 makes some, another may make none."""
-    profiles, sources = {record.profile for record in made}, {record.data for record in made}
+    profiles, sources = {record.run.profile for record in made}, {record.data for record in made}
     if path.stem.startswith("00_"):
         assert (profiles, sources) == ({"smoke"}, {data})
     assert profiles <= {"smoke"}
