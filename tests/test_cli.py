@@ -405,9 +405,7 @@ def test_reproduce_promote_and_verify(tmp_path: Path, monkeypatch) -> None:
     figures.mkdir()
     monkeypatch.setenv("FUSIONLAB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr("fusionlab.bench.run.commit", lambda: "c" * 40)
-    monkeypatch.setitem(
-        targets.TARGETS, "demo/table1", Table(rows, each(demo), ("scenes",), device="cpu")
-    )
+    monkeypatch.setitem(targets.TARGETS, "demo/table1", Table(rows, each(demo), ("scenes",), device="cpu"))
     monkeypatch.setattr(paths, "asset", lambda relative: tmp_path / relative)
     monkeypatch.setattr(verify, "asset", paths.asset)
     runner = CliRunner()
