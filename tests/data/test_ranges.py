@@ -281,6 +281,13 @@ def test_fuse_and_evaluate_take_and_say_the_same_range(sequence, tmp_path):
     assert (tmp_path / "given.csv").read_text().splitlines()[1] == tables[0].splitlines()[1]
 
 
+def test_a_range_below_zero_can_be_given_on_the_command_line(tmp_path):
+    ir, vi = save(tmp_path / "a.tiff", (temperatures() - 30).astype(np.float32)), grey(tmp_path / "b.png")
+    out = tmp_path / "o.png"
+    done = shell("fuse", ir, vi, "-o", out, "--method", "average", "--ir-range", "-20,15")
+    assert (done.exit_code, "infrared: -20 to 15 become 0 to 1 (as given)" in done.stderr) == (0, True)
+
+
 def test_pictures_beside_counts_keep_their_range(sequence):
     picture = grey(sequence / "ir" / "3.png")
     grey(sequence / "vis" / "3.png")
