@@ -1,33 +1,26 @@
 """A pair of registered images: read from files, split into luminance and colour, joined and written."""
 
-import io
 import os
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from fusionlab.data.imagefile import FORMATS, open_image, read_bytes
 from fusionlab.errors import UserError
-from fusionlab.paths import regular
 
 if TYPE_CHECKING:
     from fusionlab.scenes import Truth
 
-# Width times height, more than cameras for fusion have: a file of kilobytes can claim gigapixels.
-MAX_PIXELS = 40_000_000
-MAX_BYTES = 16 * MAX_PIXELS  # of a file: uncompressed 16-bit RGBA has 8 a pixel
-
-# File suffix -> what Pillow calls the format.
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
+# What the values of a file are, and the greatest of each kind; what is 0 is 0 in all of them.
+Kind = Literal["8-bit", "16-bit", "float"]
+GREATEST: dict[Kind, int] = {"8-bit": 255, "16-bit": 65535, "float": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +29,8 @@ class Pair:
 
     ir, vi: luminance, (1, 1, H, W) both. chroma: Cb and Cr of the visible image (of PET or SPECT in medical
     pairs), (1, 2, H, W), 0.5 is neutral; None where it is grey. truth: what is known of a synthetic scene.
-    Raises UserError where the shapes do not agree.
+    doubt: what its files look like that they should not, in words. Raises UserError where the shapes do not
+    agree.
     """
 
     name: str
@@ -44,6 +38,7 @@ class Pair:
     vi: Tensor
     chroma: Tensor | None = None
     truth: "Truth | None" = None
+    doubt: str = ""
 
     def __post_init__(self) -> None:
         height, width = self.ir.shape[-2:]
@@ -108,170 +103,70 @@ def _luma(rgb: Tensor) -> Tensor:
     return 0.299 * r + 0.587 * g + 0.114 * b
 
 
-def read_image(path: str | Path) -> Tensor:
-    """Reads a PNG, JPEG, BMP or TIFF file, float32 in [0, 1]: (1, 1, H, W) if it is grey, else (1, 3, H, W).
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """The values of an image as its file has them: float32, (H, W) or (H, W, 3)."""
 
-    8-bit values are divided by 255, 16-bit values by 65535, also where a camera used fewer of the bits;
-    float TIFF must lie in [0, 1] already. 16-bit RGB keeps its upper 8 bits only, as Pillow reads it (within
-    1/255 of the truth). Palettes and CMYK become RGB, three equal channels become one, EXIF orientation is
-    applied. Alpha is dropped and not composited: what a sensor measured does not depend on a background.
+    path: str | Path
+    kind: Kind
+    values: NDArray[np.float32]
+
+
+# How values become an image in [0, 1]: by `full`, or by a range (data/ranges.py).
+Scale = Callable[[Raw], NDArray[np.float32]]
+
+
+def full(raw: Raw) -> NDArray[np.float32]:
+    """8-bit values by 255 and 16-bit values by 65535; float values must lie in [0, 1] already."""
+    if raw.kind != "float":
+        return raw.values / np.float32(GREATEST[raw.kind])
+    if raw.values.min() < 0 or raw.values.max() > 1:
+        found = f"from {raw.values.min():g} to {raw.values.max():g}"
+        raise UserError(
+            f"{raw.path} has float values {found}; scale them to [0, 1] first, or open it as a pair, which "
+            "takes a range (ir_range, --ir-range)"
+        )
+    return raw.values
+
+
+def read_image(path: str | Path, scale: Scale = full) -> Tensor:
+    """Reads a PNG, JPEG, BMP, TIFF or WebP file, float32 in [0, 1]: (1, 1, H, W) if grey, else (1, 3, H, W).
+
+    By itself the full range of the file counts: 8-bit values are divided by 255, 16-bit values by 65535, also
+    where a camera used fewer of the bits, and float TIFF must lie in [0, 1]. A sensor's counts and
+    temperatures are scaled by `scale`, a range that open_pair, open_pairs and the command line find for
+    themselves (data/ranges.py). 16-bit RGB keeps its upper 8 bits only, as Pillow reads it (within 1/255 of
+    the truth). Palettes and CMYK become RGB, three equal channels become one, EXIF orientation is applied.
+    Alpha is dropped and not composited: what a sensor measured does not depend on a background.
     Raises UserError for what is missing, empty, damaged, too large, not finite or of an unknown kind.
     """
-    return decode_image(read_bytes(path), path)
+    return decode_image(read_bytes(path), path, scale)
 
 
-def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
-    """The bytes of a regular file, the first `limit` if it is given.
-
-    Raises UserError where it cannot be read, has more than MAX_BYTES where no limit is given, or is a pipe or
-    device, which may never end and is not opened.
-    """
-    try:
-        with regular(path).open("rb") as stream:
-            if limit is None and (size := os.fstat(stream.fileno()).st_size) > MAX_BYTES:
-                raise UserError(_too_large(path, f"{size / 1e9:.1f} GB"))
-            return stream.read(limit)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from error
-
-
-def decode_image(data: bytes, path: str | Path) -> Tensor:
+def decode_image(data: bytes, path: str | Path, scale: Scale = full) -> Tensor:
     """As read_image, for the bytes of a file; the path serves the error messages."""
-    values = _values(_load(data, path), path)
+    values = scale(decode_raw(data, path))
     if values.ndim == 3 and (values == values[..., :1]).all():
         values = values[..., 0]
     image = torch.from_numpy(values)
     return image[None, None] if image.ndim == 2 else image.permute(2, 0, 1)[None].contiguous()
 
 
-def _load(data: bytes, path: str | Path) -> Image.Image:
-    """The decoded image, turned upright.
-
-    Decoding from bytes and not from the path keeps Pillow from mapping the file into memory, where it turns
-    TIFF files with an orientation the wrong way (seen in Pillow 13.0).
-    """
-    if not data:
-        raise UserError(f"{path} is empty (0 bytes); fetch or write it again")
-    try:
-        image = _open(data, path)
-        if image.format == "TIFF":
-            _check_tiff(image, path)
-        elif image.format == "PNG":
-            _check_png(data, path)
-        # Further pictures of a camera's MPO file are previews; those of a TIFF or PNG may be anything.
-        pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        image.load()
-        image = ImageOps.exif_transpose(image)
-    except UserError:
-        raise
-    except UnidentifiedImageError as error:
-        raise UserError(
-            f"{path} is no PNG, JPEG, BMP or TIFF image, or has no pixels; convert or fetch it again"
-        ) from error
-    # Pillow's decoders raise almost any exception on damaged bytes.
-    except Exception as error:
-        raise UserError(f"{path} is damaged ({error}); fetch or convert it again") from error
-    if pages > 1:
-        raise UserError(f"{path} holds {pages} images; save the one that is meant to a file of its own")
-    return image
-
-
-def _open(data: bytes, path: str | Path) -> Image.Image:
-    """The image of a file, its header alone read; raises UserError where it has too many pixels."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is lower
-        try:
-            image: Image.Image = Image.open(io.BytesIO(data), formats=sorted(set(FORMATS.values())))
-        except Image.DecompressionBombError as error:
-            raise UserError(_too_large(path, str(error))) from error
-    if image.width * image.height > MAX_PIXELS:
-        raise UserError(_too_large(path, f"{image.width}x{image.height} pixels"))
-    return image
-
-
-def _too_large(path: str | Path, found: str) -> str:
-    most = f"at most {MAX_PIXELS // 10**6} million pixels are read"
-    return f"{path} is too large to open safely ({found}, {most}); cut it into tiles, or shrink it"
-
-
-def _check_png(data: bytes, path: str | Path) -> None:
-    """Refuses a PNG with wrong checksums or missing rows, which Pillow reads in silence (seen in 13.0)."""
-    width, height, depth, kind, *_, interlaced = struct.unpack(">IIBBBBB", data[16:29])
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
-    expected = sum(
-        rows * (1 + (columns * bits + 7) // 8)  # a row begins with the number of its filter
-        for rows, columns in _png_passes(height, width, bool(interlaced))
-        if columns
-    )
-    stream = zlib.decompressobj()
-    palette, found, place = False, 0, 8
-    while place + 12 <= len(data):
-        length, name = struct.unpack(">I4s", data[place : place + 8])
-        chunk, checksum = data[place + 4 : place + 8 + length], data[place + 8 + length : place + 12 + length]
-        place += 12 + length
-        if name in (b"IDAT", b"PLTE") and zlib.crc32(chunk) != int.from_bytes(checksum, "big"):
-            raise UserError(f"{path} is damaged (wrong checksum, or truncated); fetch or convert it again")
-        palette = palette or name == b"PLTE"
-        rest = chunk[4:] if name == b"IDAT" else b""
-        while rest and found <= expected:
-            found += len(stream.decompress(rest, 2**20))
-            rest = stream.unconsumed_tail
-    found += len(stream.flush())
-    if kind == 3 and not palette:
-        raise UserError(f"{path} is damaged (it has no palette); fetch or convert it again")
-    if found < expected:
-        raise UserError(f"{path} is truncated ({found} of {expected} bytes of pixels); fetch it again")
-
-
-def _png_passes(height: int, width: int, interlaced: bool) -> Iterator[tuple[int, int]]:
-    """Rows and columns of each pass: one, or the seven of Adam7 (PNG specification, 8.2)."""
-    if not interlaced:
-        yield height, width
-        return
-    for top, left, down, right in (
-        *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
-        *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
-    ):
-        yield -(-max(height - top, 0) // down), -(-max(width - left, 0) // right)
-
-
-def _check_tiff(image: Image.Image, path: str | Path) -> None:
-    """Refuses the kinds of TIFF that Pillow silently opens with wrong values (seen in Pillow 13.0)."""
-    tags = image.tag_v2  # type: ignore[attr-defined]  # Image.open cannot say that this is a TiffImageFile
-    bits_tag, photometric_tag, planar_tag, sample_format_tag = 258, 262, 284, 339
-    bits = set(tags.get(bits_tag, (1,)))
-    wrong = {
-        "signed integers": 2 in tags.get(sample_format_tag, (1,)),
-        "12 bits": not bits <= {1, 2, 4, 8, 16, 32},
-        "more than 8 bits, white is zero": max(bits) > 8 and tags.get(photometric_tag) == 0,
-        "more than 8 bits, planes apart": max(bits) > 8
-        and tags.get(planar_tag) == 2
-        and len(image.getbands()) > 1,
-    }
-    for kind, found in wrong.items():
-        if found:
-            raise UserError(
-                f"{path} is a TIFF of a kind that cannot be read ({kind}); save it as a 16-bit PNG"
-            )
-
-
-def _values(image: Image.Image, path: str | Path) -> NDArray[np.float32]:
-    """The values in [0, 1], float32, (H, W) or (H, W, 3)."""
+def decode_raw(data: bytes, path: str | Path) -> Raw:
+    """The values that the bytes of a file hold, not scaled yet; raises UserError as read_image does."""
+    image = open_image(data, path)
     if image.mode == "F":
         values = np.array(image, dtype=np.float32)
         if not np.isfinite(values).all():
             raise UserError(f"{path} contains NaN or infinite values; replace them before saving it")
-        if values.min() < 0 or values.max() > 1:
-            found = f"from {values.min():g} to {values.max():g}"
-            raise UserError(f"{path} has float values {found}; scale them to [0, 1] first")
-        return values
+        return Raw(path, "float", values)
     if image.mode.startswith("I;16"):
-        return np.array(image, dtype=np.float32) / np.float32(65535)
+        return Raw(path, "16-bit", np.array(image, dtype=np.float32))
     if image.mode in ("1", "L", "LA"):
-        return np.array(image.convert("L"), dtype=np.float32) / np.float32(255)
+        return Raw(path, "8-bit", np.array(image.convert("L"), dtype=np.float32))
     if image.mode in ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
         image.info.pop("transparency", None)
-        return np.array(image.convert("RGB"), dtype=np.float32) / np.float32(255)
+        return Raw(path, "8-bit", np.array(image.convert("RGB"), dtype=np.float32))
     raise UserError(f"{path} has pixels of mode {image.mode}; save it with 8 or 16 bits, grey or RGB")
 
 
