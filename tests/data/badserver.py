@@ -141,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
                 if fault == "stalls":
                     server.released.wait(10)
 
-    def forever(self, data: bytes, pause: float = 0.0) -> None:
+    def forever(self, data: bytes, pause: float = 0.002) -> None:
         while not self.server.released.is_set():
             self.send(data)
             time.sleep(pause)
