@@ -1,4 +1,4 @@
-"""Places that cannot be written, and what a command gives there."""
+"""Places that cannot be written, and what commands give there."""
 
 import os
 import subprocess
