@@ -330,7 +330,7 @@ def test_usage_errors_exit_with_2_and_an_interrupt_with_130(folders: Path, monke
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fusionlab.batch.open_pair", interrupted)
+    monkeypatch.setattr("fusionlab.batch.read_pair", interrupted)
     pair = [str(folders / role / "day.png") for role in ("ir", "vis")]
     result = runner.invoke(cli.app, ["fuse", *pair, "-o", "x.png", "--method", "average"])
     assert result.exit_code == 130
