@@ -162,7 +162,8 @@ def evaluate(
     The convention (reference, mmdrfuse, ...) names the exact variant of each metric. Files are scored as they
     are, as 8-bit luminance; mmdrfuse is meant for images fused with --save stretch. Prints mean and spread
     (sample standard deviation over images); of several methods one after the other, read and
-    scored together. Images that cannot be scored are named at the end; exit code 1.
+    scored together. A metric without a value for an image is left out of its mean, which says of how many it
+    is; the reason is named. Images that cannot be scored are named at the end; exit code 1.
 
     \b
     Examples:
@@ -170,27 +171,20 @@ def evaluate(
       fusionlab evaluate tno/ir tno/vis fused --convention mmdrfuse --metrics EN,SD --csv scores.csv
       fusionlab evaluate tno/ir tno/vis average maximum --convention reference --workers 4
     """
-    from fusionlab.batch import score_files, summary, tables
+    from fusionlab.batch import score_files, summary, undefined_lines
 
     wanted = [name.strip() for name in metrics.split(",")] if metrics is not None else None
-    scores, failures = score_files(ir, vi, fused, convention, wanted, workers)
-    for method, found in scores.items():
+    scored = score_files(ir, vi, fused, convention, wanted, workers, csv, markdown)
+    for method, found in scored.scores.items():
         if len(fused) > 1:
             typer.echo(f"{method}, {len(found.rows)} scored")
         typer.echo(summary(found))
-        for row in found.rows:
-            undefined = [metric for metric in found.metrics if row[metric] != row[metric]]
-            if undefined:
-                typer.echo(
-                    f"{row['name']}: {', '.join(undefined)} undefined, as for a constant source", err=True
-                )
-    if scores:
-        for file, text in zip((csv, markdown), tables(scores)):
-            if file:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text, encoding="utf-8")
-    done = sum(len(found.rows) for found in scores.values())
-    _finish(done, failures, f"scored, convention {convention}")
+        for line in undefined_lines(found):
+            typer.echo(line, err=True)
+    for warning in scored.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    done = sum(len(found.rows) for found in scored.scores.values())
+    _finish(done, scored.failures, f"scored, convention {convention}")
 
 
 def _finish(done: int, failures: dict[str, str], what: str) -> None:

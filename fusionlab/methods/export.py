@@ -41,13 +41,14 @@ def export_student(fuser: Fuser, file: Path) -> Path:
         constant("black", torch.tensor(0.0)),
         constant("white", torch.tensor(1.0)),
     ]
+    window = {"kernel_shape": [3, 3]}  # runtimes read it off the weights; OpenCV 4 asks for it
     nodes = [
         helper.make_node("Concat", ["ir", "vi"], ["image"], axis=1),
         helper.make_node("Pad", ["image", "one_pixel"], ["padded"], mode="reflect"),
-        helper.make_node("Conv", ["padded", "conv1.weight", "conv1.bias"], ["filtered"]),
+        helper.make_node("Conv", ["padded", "conv1.weight", "conv1.bias"], ["filtered"], **window),
         helper.make_node("Relu", ["filtered"], ["hidden"]),
         helper.make_node("Pad", ["hidden", "one_pixel"], ["hidden_padded"], mode="reflect"),
-        helper.make_node("Conv", ["hidden_padded", "conv2.weight", "conv2.bias"], ["summed"]),
+        helper.make_node("Conv", ["hidden_padded", "conv2.weight", "conv2.bias"], ["summed"], **window),
         helper.make_node("Tanh", ["summed"], ["raw"]),
         helper.make_node("Clip", ["raw", "black", "white"], ["fused"]),
     ]

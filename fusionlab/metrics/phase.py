@@ -24,6 +24,7 @@ CUTOFF, SHARPNESS = 0.5, 10.0  # of the sigmoid that demands a spread of frequen
 DEVIATIONS = 2.0  # of noise energy above its mean, below which nothing counts
 PHASE_EPSILON = 1e-4
 THRESHOLD = 0.1  # of phase congruency, for a pixel to count as a feature
+LARGE = 2**21  # pixels from which the images are worked on one by one; their filters are then made anew for each
 
 
 def phase_quality(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
@@ -34,9 +35,10 @@ def phase_quality(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     Source: J. Zhao, R. Laganiere, Z. Liu, "Performance assessment of combinative pixel-level image fusion
     based on an absolute feature measurement", 2007.
     """
+    targets = phase_maps(fused)  # before those of the sources, which leave more behind
     inside, count, sources = _features(ir, vi)
     product = torch.ones((), dtype=fused.dtype, device=fused.device)
-    for candidates, target in zip(sources, phase_maps(fused), strict=True):
+    for candidates, target in zip(sources, targets, strict=True):
         of_target = _local(target)
         agreements = [  # one by one, as each takes a handful of maps
             here * _agreement(candidate, target, _local(candidate), of_target)
@@ -52,7 +54,10 @@ def _features(ir: Tensor, vi: Tensor) -> tuple[list[Tensor], Tensor, list[list[T
 
     Where either counts, the maps are those of the source of more phase congruency.
     """
-    maps = phase_maps(both(ir, vi))
+    if ir.numel() < LARGE:
+        maps = phase_maps(both(ir, vi))
+    else:
+        maps = [torch.stack(alike) for alike in zip(phase_maps(ir), phase_maps(vi), strict=True)]
     congruency = maps[0]
     by_ir = congruency[0] > congruency[1]
     inside = [x > THRESHOLD for x in (*congruency, congruency.amax(0))]
