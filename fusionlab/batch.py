@@ -179,7 +179,7 @@ class Verdict:
 
 
 def score_job(convention: str, metrics: list[str] | None, job: Job) -> Verdict:
-    """Scores the fused images of one pair of sources; raises UserError where something is wrong with these."""
+    """Scores the fused images of one pair of sources; raises UserError where these are at fault."""
     ir, vi = _grey(job.ir), _grey(job.vi)
     if ir.shape != vi.shape:
         raise UserError(f"{job.ir} and {job.vi} are {_size(ir)} and {_size(vi)} pixels; they must be equal")
@@ -257,9 +257,7 @@ def summary(scores: Scores) -> str:
         deviation = "-" if math.isnan(spread[metric]) else f"{spread[metric]:.4f}"
         fewer = f"  {counts[metric]} of {len(scores.rows)}" if counts[metric] < len(scores.rows) else ""
         value = f"{mean[metric]:.4f}" if counts[metric] else "-"
-        lines.append(
-            f"{metric:<{width}} {METRICS[metric].better:<6} {value:>10} {deviation:>10}{fewer}"
-        )
+        lines.append(f"{metric:<{width}} {METRICS[metric].better:<6} {value:>10} {deviation:>10}{fewer}")
     return "\n".join(lines)
 
 

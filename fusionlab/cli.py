@@ -1,4 +1,4 @@
-"""The command line: `fusionlab fuse | export | evaluate | data | run | reproduce | report | promote | ...`.
+"""The command line: `fusionlab fuse | export | evaluate | conventions | data | run | reproduce | ...`.
 
 Torch and all that needs it is imported inside the commands, so that `fusionlab --help` answers at once.
 """
@@ -147,7 +147,9 @@ def evaluate(
     fused: Annotated[
         list[Path], typer.Argument(help="Fused image, or a folder of equal names; of several methods.")
     ],
-    convention: Annotated[str, typer.Option(metavar="NAME", help="Exact variants of the metrics.")],
+    convention: Annotated[
+        str, typer.Option(metavar="NAME", help="Exact variants of the metrics: see fusionlab conventions.")
+    ],
     metrics: Annotated[str | None, typer.Option(metavar="EN,SD", help="Only these metrics.")] = None,
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a row an image, all digits.")
@@ -185,6 +187,35 @@ def evaluate(
         typer.echo(f"warning: {warning}", err=True)
     done = sum(len(found.rows) for found in scored.scores.values())
     _finish(done, scored.failures, f"scored, convention {convention}")
+
+
+@app.command()
+def conventions(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Only this one, with its forms.")
+    ] = None,
+) -> None:
+    """List the conventions of evaluate.
+
+    With each: how images are saved for it, how sure it is that numbers of that name were made so (proven,
+    strong, medium, weak), and its metrics. With a NAME also the evidence, and each metric's exact form.
+
+    \b
+    Examples:
+      fusionlab conventions
+      fusionlab conventions mmdrfuse
+    """
+    from fusionlab.metrics import CONVENTIONS, find_convention
+
+    if name is None:
+        for known in CONVENTIONS.values():
+            typer.echo(f"{known.name:<10} {known.strength:<7} {known.save:<7} {', '.join(known.variants)}")
+        return
+    chosen = find_convention(name)
+    typer.echo(f"{chosen.name}, {chosen.strength}, for images saved by {chosen.save}\n{chosen.evidence}")
+    width = max(map(len, chosen.variants))
+    for metric, variant in chosen.variants.items():
+        typer.echo(f"{metric:<{width}} {variant.formula}; unit {variant.unit}, sides from {variant.side}")
 
 
 def _finish(done: int, failures: dict[str, str], what: str) -> None:

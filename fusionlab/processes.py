@@ -5,7 +5,7 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -22,7 +22,7 @@ _Result = TypeVar("_Result")
 
 def in_processes(
     work: Callable[[_Item], _Result], items: Sequence[_Item], workers: int = 1
-) -> Iterator[tuple[_Item, _Result | UserError]]:
+) -> Generator[tuple[_Item, _Result | UserError]]:
     """Yields each item with its result, or with the UserError that it raised, as they are ready.
 
     Memory that runs out is such an error of its item. With one worker the work is done here, in order. More
@@ -64,9 +64,7 @@ def in_processes(
                 process.join()
 
 
-def _start(
-    work: Callable[[_Item], _Result], started: list[BaseProcess]
-) -> tuple[BaseProcess, Connection]:
+def _start(work: Callable[[_Item], _Result], started: list[BaseProcess]) -> tuple[BaseProcess, Connection]:
     """A new process that works on what it is sent."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()

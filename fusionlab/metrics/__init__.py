@@ -33,6 +33,7 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "find_convention",
     "score_pair",
 ]
 
