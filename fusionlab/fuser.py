@@ -188,14 +188,18 @@ def _differences(needed: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> s
     other = [key for key in needed if key in given and needed[key].shape != given[key].shape]
     found = []
     if missing:
-        found.append(f"{len(missing)} of {len(needed)} tensors are missing ({missing[0]} first)")
+        found.append(f"{len(missing)} of {len(needed)} tensors are missing ({_some(missing)})")
     if foreign:
-        found.append(f"{len(foreign)} are none of its own ({foreign[0]} first)")
+        found.append(f"{len(foreign)} are none of its own ({_some(foreign)})")
     if other:
         key = other[0]
         sizes = f"{tuple(given[key].shape)} for {tuple(needed[key].shape)}"
         found.append(f"{len(other)} have another shape ({key} {sizes} first)")
     return ", ".join(found)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names) if len(names) < 4 else f"{names[0]} first"
 
 
 def describe(fuser: Fuser) -> str:
