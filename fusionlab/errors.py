@@ -19,7 +19,7 @@ def out_of_memory(error: MemoryError | RuntimeError) -> str:
     text = str(error)
     if not isinstance(error, MemoryError) and not any(sign in text for sign in _NO_MEMORY):
         raise error
-    asked = re.search(r"allocate ([\d.]+) (bytes|[KMGT]iB)", text)
+    asked = re.search(r"allocate ([\d.]+) (bytes|[KMGTPE]iB)", text)
     detail = f" ({_size(*asked.groups())} more were asked for)" if asked else ""
     return f"memory ran out{detail}; cut or shrink the image, or free memory (fewer processes)"
 

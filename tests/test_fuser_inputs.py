@@ -1,4 +1,4 @@
-"""What a fuser is given: each wrong input with its own remedy, weights that do not fit, frames of any size."""
+"""What a fuser is given: wrong inputs, each with its remedy, weights that do not fit, frames of any size."""
 
 import subprocess
 import sys
