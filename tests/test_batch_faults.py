@@ -1,4 +1,4 @@
-"""Folders of images with something wrong in them: the rest is kept, and each fault is named with its cause."""
+"""Folders of images with something wrong in them: the rest is kept, each fault is named with its cause."""
 
 import csv
 import itertools
