@@ -79,6 +79,28 @@ def fusionlab(
     """
 
 
+IrRange = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH|auto|full",
+        help="Infrared values that become black and white. auto: 0.1 to 99.9 % of the whole folder's; full: "
+        "all of the file type. Left out: auto for a sensor's counts and temperatures, else full.",
+    ),
+]
+ViRange = Annotated[
+    str | None, typer.Option(metavar="LOW,HIGH|auto|full", help="Visible values, as --ir-range.")
+]
+IrSuffix = Annotated[
+    str | None,
+    typer.Option(metavar="END", help="How infrared names end, as _T in 1157_T.jpg; others are passed over."),
+]
+ViSuffix = Annotated[str | None, typer.Option(metavar="END", help="How visible names end, as _RGB.")]
+
+
+def _given(**options: str | None) -> dict[str, str]:
+    return {role: value for role, value in options.items() if value is not None}
+
+
 @app.command()
 def fuse(
     ir: Annotated[Path, typer.Argument(help="Infrared image, or a folder of them.")],
@@ -95,17 +117,26 @@ def fuse(
     save: Annotated[
         Literal["clip", "stretch"], typer.Option(help="stretch: each image from its minimum to its maximum.")
     ] = "clip",
+    ir_range: IrRange = None,
+    vi_range: ViRange = None,
+    ir_suffix: IrSuffix = None,
+    vi_suffix: ViSuffix = None,
 ) -> None:
     """Fuse two images, or two folders of them.
 
     The colour of the visible image is kept. In folders, partners have the same name up to the suffix, and the
-    results are PNG. Pairs that cannot be fused are skipped and named at the end, with exit code 1.
+    results are PNG. One folder may hold both roles where names say theirs: --ir-suffix and --vi-suffix, or
+    endings such as _T and _RGB, _ir and _vis, that all names have. 16-bit counts and float temperatures get
+    one range for the whole folder, which is printed. Pairs that cannot be fused are skipped and named at the
+    end, with exit code 1.
 
     \b
     Examples:
       fusionlab fuse ir.png vi.png -o fused.png
       fusionlab fuse tno/ir tno/vis -o fused --method maximum
       fusionlab fuse ir.png vi.png -o fused.png --weights official --save stretch
+      fusionlab fuse celsius rgb -o fused --ir-range 10,45
+      fusionlab fuse flight flight -o fused --ir-suffix _T --vi-suffix _RGB
     """
     from fusionlab.batch import fuse_files
     from fusionlab.fuser import describe, find_device, load
@@ -113,7 +144,9 @@ def fuse(
     chosen = find_device(device)
     fuser = load(method, weights, chosen)
     typer.echo(describe(fuser), err=True)
-    done, failures = fuse_files(ir, vi, output, fuser, chosen, save)
+    ranges = _given(infrared=ir_range, visible=vi_range)
+    suffixes = _given(infrared=ir_suffix, visible=vi_suffix)
+    done, failures = fuse_files(ir, vi, output, fuser, chosen, save, ranges, suffixes)
     _finish(done, failures, f"fused into {output}")
 
 
@@ -158,14 +191,22 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="Write the table for reading.")
     ] = None,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes, of one thread each.")] = 1,
+    ir_range: IrRange = None,
+    vi_range: ViRange = None,
+    ir_suffix: IrSuffix = None,
+    vi_suffix: ViSuffix = None,
+    fused_suffix: Annotated[
+        str | None, typer.Option(metavar="END", help="How fused names end, as _CBF.")
+    ] = None,
 ) -> None:
     """Score fused images against their sources.
 
     The convention (reference, mmdrfuse, ...) names the exact variant of each metric. Files are scored as they
-    are, as 8-bit luminance; mmdrfuse is meant for images fused with --save stretch. Prints mean and spread
-    (sample standard deviation over images); of several methods one after the other, read and
-    scored together. A metric without a value for an image is left out of its mean, which says of how many it
-    is; the reason is named. Images that cannot be scored are named at the end; exit code 1.
+    are, as 8-bit luminance; sources of more bits get the range that fuse gives them (--ir-range, --vi-range).
+    mmdrfuse is meant for images fused with --save stretch. Prints mean and spread (sample standard deviation
+    over images); of several methods one after the other, read and scored together. A metric without a value
+    for an image is left out of its mean, which says of how many it is; the reason is named. Images that
+    cannot be scored are named at the end; exit code 1.
 
     \b
     Examples:
@@ -176,17 +217,19 @@ def evaluate(
     from fusionlab.batch import score_files, summary, undefined_lines
 
     wanted = [name.strip() for name in metrics.split(",")] if metrics is not None else None
-    scored = score_files(ir, vi, fused, convention, wanted, workers, csv, markdown)
-    for method, found in scored.scores.items():
+    ranges = _given(infrared=ir_range, visible=vi_range)
+    suffixes = _given(infrared=ir_suffix, visible=vi_suffix, fused=fused_suffix)
+    scores, failures = score_files(
+        ir, vi, fused, convention, wanted, workers, ranges, suffixes, csv, markdown
+    )
+    for method, found in scores.items():
         if len(fused) > 1:
             typer.echo(f"{method}, {len(found.rows)} scored")
         typer.echo(summary(found))
         for line in undefined_lines(found):
             typer.echo(line, err=True)
-    for warning in scored.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    done = sum(len(found.rows) for found in scored.scores.values())
-    _finish(done, scored.failures, f"scored, convention {convention}")
+    done = sum(len(found.rows) for found in scores.values())
+    _finish(done, failures, f"scored, convention {convention}")
 
 
 @app.command()

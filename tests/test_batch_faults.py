@@ -75,8 +75,8 @@ def test_images_equal_to_their_sources_are_scored(folders: list[Path], tmp_path:
     (tmp_path / "more").mkdir()
     for file in ir.iterdir():
         (tmp_path / "more" / file.name).write_bytes(file.read_bytes())
-    scores = score_files(ir, tmp_path / "same", [tmp_path / "more"], name, ["PSNR", "SD"])
-    (found,) = scores.scores.values()
+    scores, _ = score_files(ir, tmp_path / "same", [tmp_path / "more"], name, ["PSNR", "SD"])
+    (found,) = scores.values()
     assert [row["PSNR"] for row in found.rows] == [math.inf] * 3
     assert found.mean()["PSNR"] == math.inf and math.isnan(found.spread()["PSNR"])
     assert re.search(r"PSNR +higher +inf +-$", summary(found), re.MULTILINE)
@@ -178,9 +178,9 @@ def test_images_that_were_never_meant_are_warned_of_once(folders: list[Path], tm
     done = run("evaluate", ir, vi, fused, "--convention", "reference", "--metrics", "EN,Qabf")
     warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
     assert warnings == [
-        f"warning: {fused / '2.png'}: every pixel has one value, 0: is this the fused image?",
-        f"warning: {fused / '0.png'} and 1 more: holds only 0 and 1 of 0..255: saved without being "
-        "multiplied by 255?",
+        f"warning: {fused / '0.png'}: holds only the values 0 and 1 of 0..255; was it saved without times "
+        "255?",
+        f"warning: {fused / '2.png'}: all pixels have one value; is this the fused image?",
     ]
     assert done.exit_code == 0
     good = run("evaluate", ir, vi, ir, "--convention", "reference", "--metrics", "EN")

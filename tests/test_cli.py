@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -20,7 +21,9 @@ from typer.testing import CliRunner
 import fusionlab
 from fusionlab import cli, paths, targets
 from fusionlab.bench import verify
-from fusionlab.bench.records import FIELDS, Record, read, write
+from fusionlab.bench.records import read, write
+from fusionlab.bench.run import Run
+from fusionlab.bench.table import Score, Table, each
 from fusionlab.data.pair import luminance, read_image, to_uint8, write_image
 from fusionlab.methods import METHODS
 from fusionlab.scenes import scene
@@ -327,7 +330,7 @@ def test_usage_errors_exit_with_2_and_an_interrupt_with_130(folders: Path, monke
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fusionlab.batch.open_pair", interrupted)
+    monkeypatch.setattr("fusionlab.batch.read_pair", interrupted)
     pair = [str(folders / role / "day.png") for role in ("ir", "vis")]
     result = runner.invoke(cli.app, ["fuse", *pair, "-o", "x.png", "--method", "average"])
     assert result.exit_code == 130
@@ -392,23 +395,17 @@ def test_doctor_knows_the_packages_of_pyproject() -> None:
         assert sorted(known) == sorted(requirement.split(">=")[0] for requirement in wanted)
 
 
-def made(value: float, row: str = "a", unit: str = "bits", **changes: object) -> Record:
-    text = dict.fromkeys(FIELDS, "x") | {"commit": "0" * 40}
-    record = Record(**{**text, "target": "demo/table1", "value": value, "seed": 7, "weights": "none"})
-    return dataclasses.replace(record, row=row, unit=unit, profile="smoke", data="scenes", **changes)
-
-
 def test_reproduce_promote_and_verify(tmp_path: Path, monkeypatch) -> None:
-    def table1(row, profile, data, seed, run):
-        assert (profile, data, seed) == ("smoke", "scenes", 7)
-        yield made(1.25, device="cpu")
-        yield made(2.5, row="b")
-        yield made(3.0, row="time", unit="ms")
+    def demo(row: tuple[float, str], pairs: object, run: Run) -> Iterator[Score]:
+        assert (run.profile, run.seed, run.device) == ("laptop", 7, "cpu")
+        yield Score("x", row[0], row[1])
 
+    rows = {"a": (1.25, "bits"), "b": (2.5, "1"), "time": (3.0, "ms")}
     figures = tmp_path / "figures"
     figures.mkdir()
     monkeypatch.setenv("FUSIONLAB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setitem(targets.TARGETS, "demo/table1", table1)
+    monkeypatch.setattr("fusionlab.bench.run.commit", lambda: "c" * 40)
+    monkeypatch.setitem(targets.TARGETS, "demo/table1", Table(rows, each(demo), ("scenes",), device="cpu"))
     monkeypatch.setattr(paths, "asset", lambda relative: tmp_path / relative)
     monkeypatch.setattr(verify, "asset", paths.asset)
     runner = CliRunner()
@@ -417,29 +414,36 @@ def test_reproduce_promote_and_verify(tmp_path: Path, monkeypatch) -> None:
     unknown = runner.invoke(cli.app, ["reproduce", "demo/table1", "--verify"])
     assert (unknown.exit_code, "promoted" in unknown.stderr) == (1, True)
 
-    settings = ["--profile", "smoke", "--data", "scenes", "--seed", "7"]
+    settings = ["--profile", "laptop", "--data", "scenes", "--seed", "7"]
     first = runner.invoke(cli.app, ["reproduce", "demo/table1", *settings])
     assert first.exit_code == 0, first.output
-    rows = first.stdout.splitlines()
-    assert rows[0] == "a x 1.25 bits"
-    run = Path(rows[-1]).parent
-    assert [record.value for record in read(Path(rows[-1]))] == [1.25, 2.5, 3.0]
-    assert runner.invoke(cli.app, ["promote", str(run)]).stdout == f"{figures / 'demo' / 'records.csv'}\n"
+    lines = first.stdout.splitlines()
+    assert lines[:2] == ["a x 1.25 bits", "b x 2.5"]
+    run = Path(lines[-1]).parent
+    assert [record.value for record in read(run)] == [1.25, 2.5, 3.0]
+    written = runner.invoke(cli.app, ["promote", str(run)]).stdout.splitlines()
+    assert written == [str(figures / "demo" / name) for name in ("runs.csv", "records.csv")]
 
     confirmed = runner.invoke(cli.app, ["reproduce", "demo/table1", "--verify"])
     assert confirmed.exit_code == 0, confirmed.output
     assert "2 of 2 confirmed" in confirmed.stdout  # times are not compared
 
     # Another device confirms the same number; another value, or a row that no longer comes out, does not.
-    promoted = [made(1.25, device="gpu"), made(2.6, row="b"), made(4.0, row="gone")]
-    write(figures / "demo" / "records.csv", promoted)
+    promoted = [
+        dataclasses.replace(record, run=dataclasses.replace(record.run, device="Tesla T4"))
+        for record in read(figures / "demo")
+    ]
+    a, b, _ = promoted
+    gone = dataclasses.replace(a, metric="gone", value=4.0)
+    write(figures / "demo", [a, dataclasses.replace(b, value=2.6), gone])
     refuted = runner.invoke(cli.app, ["reproduce", "demo/table1", "--verify"])
     assert refuted.exit_code == 1
-    verdicts = refuted.stdout.splitlines()
-    assert ["confirmed" in verdicts[0], "DIFFERS" in verdicts[1], "NOT RECOMPUTED" in verdicts[2]] == [
-        True
-    ] * 3
-    assert verdicts[3] == "1 of 3 confirmed"
+    verdicts = {line.split()[0] + " " + line.split()[1]: line for line in refuted.stdout.splitlines()}
+    assert "confirmed" in verdicts["a x"]
+    assert "DIFFERS" in verdicts["b x"]
+    assert "NOT RECOMPUTED" in verdicts["a gone"]
+    assert refuted.stdout.splitlines()[-1] == "1 of 3 confirmed"
+    write(figures / "demo", [a, dataclasses.replace(b, value=2.6)])
     assert runner.invoke(cli.app, ["reproduce", "demo/table1", "--verify", "--row", "a"]).exit_code == 0
 
 

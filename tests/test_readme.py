@@ -1,16 +1,21 @@
 """The README's commands do what it says; make test runs in CI, make reproduce every night."""
 
-import os
 import re
+import shlex
 import shutil
-import subprocess
 import sys
+from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import nbformat
 import pytest
+from typer.testing import CliRunner
 
+import fusionlab
+from fusionlab import cli
 from fusionlab.data import open_pairs, write_image
+from fusionlab.processes import in_processes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,17 +25,24 @@ def blocks(kind: str) -> list[str]:
     return re.findall(rf"^```{kind}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory) -> Path:
-    """A folder with what the commands name: one pair of files, a folder of pairs, the notebooks."""
-    folder = tmp_path_factory.mktemp("reader")
-    for number, pair in enumerate(open_pairs("scenes", n=2, size=(96, 128)), start=1):
-        write_image(pair.ir, folder / "tno" / "ir" / f"{number:02d}.png")
-        write_image(pair.colour(pair.vi), folder / "tno" / "vis" / f"{number:02d}.png")
-    shutil.copyfile(folder / "tno" / "ir" / "01.png", folder / "ir.png")
-    shutil.copyfile(folder / "tno" / "vis" / "01.png", folder / "vis.png")
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
-    return folder
+@pytest.fixture
+def workplace(tmp_path, monkeypatch) -> Path:
+    """The folder one is in, with what the commands name: a pair of files, a folder of pairs, notebooks.
+
+    The notebooks have the names of the course's and one short cell; tests/notebooks runs the real ones.
+    """
+    for number, pair in enumerate(open_pairs("scenes", n=2, size=(48, 64)), start=1):
+        write_image(pair.ir, tmp_path / "tno" / "ir" / f"{number:02d}.png")
+        write_image(pair.colour(pair.vi), tmp_path / "tno" / "vis" / f"{number:02d}.png")
+    shutil.copyfile(tmp_path / "tno" / "ir" / "01.png", tmp_path / "ir.png")
+    shutil.copyfile(tmp_path / "tno" / "vis" / "01.png", tmp_path / "vis.png")
+    (tmp_path / "notebooks").mkdir()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        short = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("6 * 7")])
+        nbformat.write(short, tmp_path / "notebooks" / path.name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FUSIONLAB_RUNS", str(tmp_path / "runs"))
+    return tmp_path
 
 
 def test_the_two_commands_stand_on_the_first_screen():
@@ -80,31 +92,33 @@ def test_every_measured_figure_is_filled_in():
     assert re.findall(r"\b(?:SETUP|REPRODUCE|TEST|SIZE)\b", prose) == []
 
 
-def test_the_shell_commands_succeed_in_order(workplace):
+def test_the_shell_commands_succeed_in_order(workplace, monkeypatch):
+    """In this process, which has torch already; tests/test_cli.py starts new ones, and several workers."""
+    monkeypatch.setattr("fusionlab.batch.in_processes", lambda work, jobs, _: in_processes(work, jobs))
     commands = [
         line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")
     ]
     assert len(commands) >= 6
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     for command in commands:
-        done = subprocess.run(
-            command,
-            shell=True,
-            cwd=workplace,
-            env={**os.environ, "PATH": path},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        program, *arguments = shlex.split(command, comments=True)
+        assert program == "fusionlab"
+        done = CliRunner().invoke(cli.app, arguments)
+        assert done.exit_code == 0, f"{command}\n{done.output}\n{done.exception!r}"
     assert (workplace / "fused.png").is_file()
     assert len(list((workplace / "fused").iterdir())) == 2
+    (page,) = (workplace / "runs").glob("*/index.html")
+    assert "00_start_here" in page.read_text("utf-8")
+    (script,) = entry_points(group="console_scripts", name="fusionlab")
+    assert script.value == "fusionlab.cli:app"
 
 
-def test_the_python_lines_run(workplace):
+def test_the_python_lines_run(capsys, monkeypatch):
+    monkeypatch.setattr(fusionlab, "open_pairs", partial(open_pairs, size=(48, 64)))
     (code,) = blocks("python")
-    done = subprocess.run([sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "reference" in done.stdout
+    names = {}
+    exec(code, names)
+    assert "reference" in capsys.readouterr().out
+    assert names["picture"].shape == (1, 3, 48, 64) and names["image"].shape == (1, 1, 48, 64)
 
 
 def test_every_linked_file_exists():

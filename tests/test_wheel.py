@@ -109,5 +109,5 @@ def test_first_notebook_runs(installed, tmp_path):
     output(installed / "bin" / "fusionlab", "run", NOTEBOOK.name, "--profile", "smoke", cwd=tmp_path)
     (run,) = (tmp_path / "runs").iterdir()
     assert nbformat.read(run / "notebooks" / NOTEBOOK.name, 4).cells[-1].execution_count
-    made = records.read(run / "records.csv")
-    assert {record.commit for record in made} == {f"wheel-{fusionlab.__version__}"}
+    made = records.read(run)
+    assert {record.run.commit for record in made} == {f"wheel-{fusionlab.__version__}"}

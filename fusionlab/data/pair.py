@@ -3,9 +3,10 @@
 import io
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,8 +19,13 @@ from fusionlab.errors import UserError
 if TYPE_CHECKING:
     from fusionlab.scenes import Truth
 
-# File suffix -> what Pillow calls the format.
+# File suffix -> what Pillow calls the format: those written, and those read.
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
+READABLE = FORMATS | {".webp": "WEBP"}
+
+# What the values of a file are, and the greatest of each kind; what is 0 is 0 in all of them.
+Kind = Literal["8-bit", "16-bit", "float"]
+GREATEST: dict[Kind, int] = {"8-bit": 255, "16-bit": 65535, "float": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +34,8 @@ class Pair:
 
     ir, vi: luminance, (1, 1, H, W) both. chroma: Cb and Cr of the visible image (of PET or SPECT in medical
     pairs), (1, 2, H, W), 0.5 is neutral; None where it is grey. truth: what is known of a synthetic scene.
-    Raises UserError where the shapes do not agree.
+    doubt: what its files look like that they should not, in words. Raises UserError where the shapes do not
+    agree.
     """
 
     name: str
@@ -36,6 +43,7 @@ class Pair:
     vi: Tensor
     chroma: Tensor | None = None
     truth: "Truth | None" = None
+    doubt: str = ""
 
     def __post_init__(self) -> None:
         height, width = self.ir.shape[-2:]
@@ -100,16 +108,44 @@ def _luma(rgb: Tensor) -> Tensor:
     return 0.299 * r + 0.587 * g + 0.114 * b
 
 
-def read_image(path: str | Path) -> Tensor:
-    """Reads a PNG, JPEG, BMP or TIFF file, float32 in [0, 1]: (1, 1, H, W) if it is grey, else (1, 3, H, W).
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """The values of an image as its file has them: float32, (H, W) or (H, W, 3)."""
 
-    8-bit values are divided by 255, 16-bit values by 65535, also where a camera used fewer of the bits;
-    float TIFF must lie in [0, 1] already. 16-bit RGB keeps its upper 8 bits only, as Pillow reads it (within
-    1/255 of the truth). Palettes and CMYK become RGB, three equal channels become one, EXIF orientation is
-    applied. Alpha is dropped and not composited: what a sensor measured does not depend on a background.
+    path: str | Path
+    kind: Kind
+    values: NDArray[np.float32]
+
+
+# How values become an image in [0, 1]: by `full`, or by a range (data/ranges.py).
+Scale = Callable[[Raw], NDArray[np.float32]]
+
+
+def full(raw: Raw) -> NDArray[np.float32]:
+    """8-bit values by 255 and 16-bit values by 65535; float values must lie in [0, 1] already."""
+    if raw.kind != "float":
+        return raw.values / np.float32(GREATEST[raw.kind])
+    if raw.values.min() < 0 or raw.values.max() > 1:
+        found = f"from {raw.values.min():g} to {raw.values.max():g}"
+        raise UserError(
+            f"{raw.path} has float values {found}; scale them to [0, 1] first, or open it as a pair, which "
+            "takes a range (ir_range, --ir-range)"
+        )
+    return raw.values
+
+
+def read_image(path: str | Path, scale: Scale = full) -> Tensor:
+    """Reads a PNG, JPEG, BMP, TIFF or WebP file, float32 in [0, 1]: (1, 1, H, W) if grey, else (1, 3, H, W).
+
+    By itself the full range of the file counts: 8-bit values are divided by 255, 16-bit values by 65535, also
+    where a camera used fewer of the bits, and float TIFF must lie in [0, 1]. A sensor's counts and
+    temperatures are scaled by `scale`, a range that open_pair, open_pairs and the command line find for
+    themselves (data/ranges.py). 16-bit RGB keeps its upper 8 bits only, as Pillow reads it (within 1/255 of
+    the truth). Palettes and CMYK become RGB, three equal channels become one, EXIF orientation is applied.
+    Alpha is dropped and not composited: what a sensor measured does not depend on a background.
     Raises UserError for what is missing, empty, damaged, too large, not finite or of an unknown kind.
     """
-    return decode_image(read_bytes(path), path)
+    return decode_image(read_bytes(path), path, scale)
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -120,9 +156,9 @@ def read_bytes(path: str | Path) -> bytes:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from error
 
 
-def decode_image(data: bytes, path: str | Path) -> Tensor:
+def decode_image(data: bytes, path: str | Path, scale: Scale = full) -> Tensor:
     """As read_image, for the bytes of a file; the path serves the error messages."""
-    values = _values(_load(data, path), path)
+    values = scale(decode_raw(data, path))
     if values.ndim == 3 and (values == values[..., :1]).all():
         values = values[..., 0]
     image = torch.from_numpy(values)
@@ -140,7 +176,7 @@ def _load(data: bytes, path: str | Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(data), formats=sorted(set(FORMATS.values())))
+            image: Image.Image = Image.open(io.BytesIO(data), formats=sorted(set(READABLE.values())))
             if image.format == "TIFF":
                 _check_tiff(image, path)
             # Further pictures of a camera's MPO file are previews; those of a TIFF or PNG may be anything.
@@ -153,7 +189,8 @@ def _load(data: bytes, path: str | Path) -> Image.Image:
         raise UserError(f"{path} is too large to open safely ({error}); cut or shrink it first") from error
     except UnidentifiedImageError as error:
         raise UserError(
-            f"{path} is no PNG, JPEG, BMP or TIFF image, or has no pixels; convert or fetch it again"
+            f"{path} is no PNG, JPEG, BMP, TIFF or WebP image, or has 64-bit values, or has no pixels; "
+            "convert or fetch it again"
         ) from error
     # Pillow's decoders raise almost any exception on damaged bytes.
     except Exception as error:
@@ -183,23 +220,21 @@ def _check_tiff(image: Image.Image, path: str | Path) -> None:
             )
 
 
-def _values(image: Image.Image, path: str | Path) -> NDArray[np.float32]:
-    """The values in [0, 1], float32, (H, W) or (H, W, 3)."""
+def decode_raw(data: bytes, path: str | Path) -> Raw:
+    """The values that the bytes of a file hold, not scaled yet; raises UserError as read_image does."""
+    image = _load(data, path)
     if image.mode == "F":
         values = np.array(image, dtype=np.float32)
         if not np.isfinite(values).all():
             raise UserError(f"{path} contains NaN or infinite values; replace them before saving it")
-        if values.min() < 0 or values.max() > 1:
-            found = f"from {values.min():g} to {values.max():g}"
-            raise UserError(f"{path} has float values {found}; scale them to [0, 1] first")
-        return values
+        return Raw(path, "float", values)
     if image.mode.startswith("I;16"):
-        return np.array(image, dtype=np.float32) / np.float32(65535)
+        return Raw(path, "16-bit", np.array(image, dtype=np.float32))
     if image.mode in ("1", "L", "LA"):
-        return np.array(image.convert("L"), dtype=np.float32) / np.float32(255)
+        return Raw(path, "8-bit", np.array(image.convert("L"), dtype=np.float32))
     if image.mode in ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
         image.info.pop("transparency", None)
-        return np.array(image.convert("RGB"), dtype=np.float32) / np.float32(255)
+        return Raw(path, "8-bit", np.array(image.convert("RGB"), dtype=np.float32))
     raise UserError(f"{path} has pixels of mode {image.mode}; save it with 8 or 16 bits, grey or RGB")
 
 

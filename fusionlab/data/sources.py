@@ -10,6 +10,7 @@ from torch import Tensor
 from fusionlab import paths
 from fusionlab.data.folders import Pairs, join_pair, open_folder
 from fusionlab.data.pair import Pair, decode_image, read_bytes, rgb_to_ycbcr
+from fusionlab.data.ranges import Rule
 from fusionlab.data.registry import File, choose, datasets
 from fusionlab.errors import UserError
 
@@ -25,6 +26,8 @@ def open_pairs(
     split: str | None = None,
     condition: str | None = None,
     size: tuple[int, int] | None = None,
+    ir_range: Rule = None,
+    vi_range: Rule = None,
 ) -> Pairs:
     """Opens pairs of synthetic scenes, of a registered dataset or of a folder.
 
@@ -32,21 +35,27 @@ def open_pairs(
     subfolders ir and vi. "auto" is what FUSIONLAB_DATA names, else scenes. A registered name wins over a
     folder of that name; a Path, and a text with a separator or a leading "." or "~", is always a folder.
     n: at most so many pairs, of real data the first by name, whatever the seed; of scenes 8 unless given.
-    split: of a registered dataset, or of scenes ("test" unless given). seed, condition and size (height,
-    width) are for scenes only.
+    split: of a registered dataset, of scenes ("test" unless given), or of a folder in parts (train/ir or
+    ir/train). seed, condition and size (height, width) are for scenes only.
+    ir_range, vi_range: for folders, which values become 0 and 1: "auto", the range of the whole folder but
+    for the lowest and the highest .1 % of its values; "full", that of the file type (0..255, 0..65535, floats
+    0..1); or (low, high) in the units of the files. Unless given, "auto" for a sensor's values (16-bit grey
+    images that use less than half of 0..65535, floats outside [0, 1]), else "full"; a warning says which.
     Raises UserError for an unknown name, for arguments that the data does not have, and as the readers do.
     """
     if data == "auto":
         data = os.environ.get("FUSIONLAB_DATA") or "scenes"
     if n is not None and n < 1:
         raise UserError(f"n is {n}; ask for at least one pair")
+    if (ir_range is not None or vi_range is not None) and not _is_folder(data):
+        raise UserError(f"{data} has no range of values to choose; leave out ir_range and vi_range")
     if data == "scenes":
         from fusionlab.scenes import open_scenes
 
         return open_scenes(n or 8, seed, split or "test", condition, *(size or ()))
     if condition is not None or size is not None:
         raise UserError(f"{data} has no condition or size to choose; leave them out, or use data='scenes'")
-    return _open_real(data, split)[:n]
+    return _open_real(data, split, ir_range, vi_range)[:n]
 
 
 def name_of(data: str | Path) -> str:
@@ -68,16 +77,19 @@ def is_there(data: str | Path) -> bool:
     return Path(data).expanduser().is_dir()
 
 
-def _open_real(data: str | Path, split: str | None) -> Pairs:
+def _open_real(data: str | Path, split: str | None, ir_range: Rule, vi_range: Rule) -> Pairs:
     if not _is_path(data):
         if data in datasets():
             return open_source(str(data), split)
         if not Path(data).is_dir():
             known = ", ".join(["scenes", *(s.name for s in datasets().values() if s.kind == "pairs")])
             raise UserError(f"{data!r} is neither a dataset nor a folder; use one of {known}, or a folder")
-    if split is not None:
-        raise UserError(f"{data} is a folder and has no split {split!r}; give the subfolder of that split")
-    return replace(open_folder(Path(data).expanduser()), data=name_of(data))
+    opened = open_folder(Path(data).expanduser(), split, ir_range, vi_range)
+    return replace(opened, data=name_of(data))
+
+
+def _is_folder(data: str | Path) -> bool:
+    return _is_path(data) or data not in ("scenes", *datasets())
 
 
 def _is_path(data: str | Path) -> bool:

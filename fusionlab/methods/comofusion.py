@@ -391,7 +391,7 @@ def train(
     if recipe.pretext == "autoencoder":
         train_autoencoder(network.unet, images, first, checkpoint("autoencoder"))
     elif recipe.pretext == "consistency":
-        stem = f"consistency-{recipe.distance}" + ("" if recipe.levels else "-growing")
+        stem = f"consistency-{recipe.distance}-{recipe.levels or 'growing'}"
         train_consistency(network.unet, images, first, recipe.levels, recipe.distance, checkpoint(stem))
     train_fusion(network, images, second, recipe.weights, recipe.loss, checkpoint(name))
     return network

@@ -227,7 +227,7 @@ def student_of_scenes(run: Run) -> Fuser:
 def teacher_of_half_width(run: Run) -> Fuser:
     """A quarter of an hour of a core: 64x64 crops of RoadScene's training pairs, Adam under one cycle."""
     recipe = TEACHER[run.profile]
-    kept = run.place / "teacher.checkpoint.safetensors"
+    kept = run.place / "checkpoints" / f"teacher-{run.seed}.safetensors"
     network = train_teacher(roadscene(recipe), recipe, seed=run.seed, device=run.device, checkpoint=kept)
     return saved(network, "mmdrfuse-teacher-half", "mmdrfuse_teacher_half.safetensors", run)
 

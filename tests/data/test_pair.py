@@ -219,8 +219,8 @@ INF = np.array([[0.5, np.inf]], dtype=np.float32)
 GREY = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
 REFUSED = {
     "empty": (b"", r"empty \(0 bytes\); fetch"),
-    "text": (b"hello", "is no PNG, JPEG, BMP or TIFF image, .*; convert"),
-    "gif": (file_of(GREY, "GIF"), "is no PNG, JPEG, BMP or TIFF image, .*; convert"),
+    "text": (b"hello", "is no PNG, JPEG, BMP, TIFF or WebP image, .*; convert"),
+    "gif": (file_of(GREY, "GIF"), "is no PNG, JPEG, BMP, TIFF or WebP image, .*; convert"),
     "no width": (png(0, 4, 8, 0, b""), "or has no pixels; convert or fetch"),
     "bomb error": (png(20_000, 20_000, 8, 0, b""), "too large to open safely"),
     "bomb warning": (png(10_000, 10_000, 8, 0, b""), "too large to open safely"),

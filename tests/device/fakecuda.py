@@ -177,14 +177,21 @@ def _result_device(name: str, args: tuple[Any, ...], tensors: list[Tensor]) -> s
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    """All tensors within lists, tuples and dicts; torch's own tree functions take thrice as long."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, tuple | list):
-        return []
-    return [tensor for item in value for tensor in _tensors(item)]
+    """All tensors within lists, tuples and dicts; torch's own tree functions take far longer."""
+    found: list[Tensor] = []
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Tensor):
+            found.append(item)
+        elif isinstance(item, _SEQUENCES):
+            waiting.extend(item)
+        elif isinstance(item, dict):
+            waiting.extend(item.values())
+    return found
+
+
+_SEQUENCES = (tuple, list)
 
 
 def _check(func: Any, name: str, args: tuple[Any, ...], tensors: list[Tensor]) -> None:

@@ -105,8 +105,13 @@ def shrink(monkeypatch, target: str) -> None:
         return replace(pair, **{part: x if x is None else x[..., :side, :side] for part, x in images.items()})
 
     monkeypatch.setattr(sources, "_open_real", few)
+    smaller_scenes(monkeypatch, 96, 128)
+
+
+def smaller_scenes(monkeypatch, height: int, width: int) -> None:
+    """Scenes of this size where nothing is said of it."""
     *others, _, _, settings = open_scenes.__defaults__
-    monkeypatch.setattr(open_scenes, "__defaults__", (*others, 96, 128, settings))
+    monkeypatch.setattr(open_scenes, "__defaults__", (*others, height, width, settings))
 
 
 # Surroundings
@@ -524,6 +529,7 @@ def test_target_runs_networks_on_cuda(name, outcome, needs):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook(path, tmp_path, monkeypatch, capsys):
     """Its cells in this process, at smoke on scenes: a kernel for each would take as long again."""
+    smaller_scenes(monkeypatch, 120, 160)
     monkeypatch.chdir(path.parent)
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setenv("FUSIONLAB_RUN", str(tmp_path))

@@ -41,9 +41,11 @@ def test_the_summary_says_what_the_session_runs_with(capsys):
 
 def test_the_environment_overrides_the_profile_and_fills_in_the_data(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert lab.start().profile == "laptop"
+    assert (lab.start().profile, lab.start().device) == ("laptop", "cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
     assert (lab.start().profile, lab.start().device) == ("gpu", "cuda")
+    assert lab.start().run.stamp.device == "Tesla T4"
     monkeypatch.setenv("FUSIONLAB_PROFILE", "smoke")
     capsys.readouterr()
     assert lab.start("laptop").profile == "smoke"
@@ -107,17 +109,34 @@ def test_a_folder_of_the_reader_is_named_without_its_path(tmp_path, capsys):
 def test_a_record_from_a_notebook_fills_in_its_surroundings(tmp_path, monkeypatch):
     session = lab.start("smoke", "scenes", seed=5)
     alone = lab.record(session, "metrics/averaging", "average", "EN", torch.tensor(6.5), session.pairs(3))
-    assert (alone.value, alone.data, alone.n, alone.seed, alone.profile) == (6.5, "scenes", "3", 5, "smoke")
-    assert alone.command == ""
+    assert (alone.value, alone.data, alone.split, alone.n, alone.seed) == (6.5, "scenes", "test", "3", 5)
+    assert alone.run == session.run.stamp
+    assert (alone.run.profile, alone.run.command) == ("smoke", "")
+    assert session.run.folder is None
+
     monkeypatch.setenv("FUSIONLAB_RUN", str(tmp_path / "run"))
     monkeypatch.setenv("FUSIONLAB_COMMAND", "fusionlab run 00")
-    made = lab.record(session, "metrics/size", "net", "parameters", 10)
-    assert records.read(tmp_path / "run" / "records.csv") == [made]
-    assert (made.command, made.data, made.n) == ("fusionlab run 00", "none", "0")
+    started = lab.start("smoke", "scenes", seed=5)
+    monkeypatch.setenv("FUSIONLAB_RUN", str(tmp_path / "later"))  # a session is of the run it began in
+    monkeypatch.setenv("FUSIONLAB_COMMAND", "fusionlab run 01")
+    made = lab.record(started, "metrics/size", "net", "parameters", 10, weights="0" * 12, note="small")
+    assert records.read(tmp_path / "run") == [made]
+    assert (made.run.command, made.run.run, made.data, made.n) == ("fusionlab run 00", "run", "none", "0")
+    assert (made.weights, made.note, made.unit) == ("0" * 12, "small", "1")
+    assert not (tmp_path / "later").exists()
+
+
+def test_a_session_asks_git_and_the_clock_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr("fusionlab.bench.run.commit", lambda: asked.append(1) or "c" * 40)
+    session = lab.start("smoke", "scenes")
+    made = [lab.record(session, "metrics/x", "r", f"m{k}", 1.0) for k in range(3)]
+    assert {record.run.commit for record in made} == {"c" * 40}
+    assert len(asked) == 1
 
 
 def test_importing_the_lab_loads_no_heavy_library():
     heavy = {"torch", "matplotlib", "ipywidgets", "papermill", "nbconvert", "nbformat", "IPython"}
-    code = "import sys, fusionlab.lab, fusionlab.bench.records; print(*sys.modules)"
+    code = "import sys, fusionlab.lab, fusionlab.bench.run; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert heavy.isdisjoint(done.stdout.split())

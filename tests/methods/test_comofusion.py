@@ -279,7 +279,7 @@ def test_a_recipe_is_trained_from_its_seed_alone_and_each_choice_counts(tmp_path
     network, plain = trained()
     assert torch.equal(trained(tmp_path)[1], plain) and torch.equal(trained(tmp_path)[1], plain)
     files = sorted(file.name for file in tmp_path.iterdir())
-    assert files == ["comofusion-3.safetensors", "consistency-pseudo_huber-3.safetensors"]
+    assert files == ["comofusion-3.safetensors", "consistency-pseudo_huber-40-3.safetensors"]
     for differs in (
         {"weights": {"edges": 1.0}},
         {"loss": PRINTED},

@@ -1,16 +1,20 @@
 """One run of three small notebooks, looked at from all sides; a kernel start costs seconds."""
 
-import dataclasses
 import json
 import re
+from html import escape
 from html.parser import HTMLParser
 
 import nbformat
 import pytest
 
 from fusionlab.bench import records
+from fusionlab.bench.run import Run, new_folder
+from fusionlab.bench.table import Score, stamped
 from fusionlab.errors import UserError
-from fusionlab.tools.notebooks import _absolute_folders, located, new_run, run_notebooks
+from fusionlab.targets import TARGETS
+from fusionlab.tools.notebooks import _absolute_folders, located, run_notebooks
+from fusionlab.tools.report import write_report
 
 PARAMETERS = ("code", 'profile = "auto"\ndata = "auto"\nseed = 0', "parameters")
 # A one-by-one PNG.
@@ -72,7 +76,7 @@ def run(tmp_path, write_notebook, monkeypatch):
     )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.delenv("FUSIONLAB_PROFILE", raising=False)
-    folder = new_run(tmp_path / "runs")
+    folder = new_folder(tmp_path / "runs")
     # start() opens the folder, so that it has to hold a pair.
     from PIL import Image
 
@@ -117,9 +121,11 @@ def test_a_run_of_notebooks_and_its_report(run, tmp_path):
     assert "profile smoke, data own" in text
     assert "seed 3" in text
 
-    kept = records.read(folder / "records.csv")
-    assert [(r.row, r.value, r.profile, r.seed) for r in kept] == [("<row>", 6.5, "smoke", 3)]
-    assert kept[0].command
+    kept = records.read(folder)
+    assert [(r.row, r.value, r.run.profile, r.seed) for r in kept] == [("<row>", 6.5, "smoke", 3)]
+    assert kept[0].run.run == folder.name
+    assert kept[0].run.command  # that of `fusionlab run`, not of the kernel
+    assert "ipykernel" not in kept[0].run.command
     assert (folder / "figures" / "eye.png").exists()
 
     page = Page(html)
@@ -154,18 +160,9 @@ def test_a_run_of_notebooks_and_its_report(run, tmp_path):
     assert "widget-view" not in html
 
 
-def test_a_page_of_records_alone(tmp_path):
-    from fusionlab.tools.report import write_report
-
+def test_a_page_of_nothing_is_refused(tmp_path):
     with pytest.raises(UserError, match="neither"):
         write_report(tmp_path)
-
-
-def test_runs_of_one_second_get_folders_of_their_own(tmp_path, monkeypatch):
-    made = {new_run(tmp_path) for _ in range(4)}
-    assert len(made) == 4
-    monkeypatch.setenv("FUSIONLAB_RUNS", str(tmp_path / "elsewhere"))
-    assert new_run().parent == tmp_path / "elsewhere"
 
 
 def test_a_name_stays_a_name_and_a_folder_becomes_absolute(tmp_path, monkeypatch):
@@ -184,23 +181,30 @@ def test_an_unknown_profile_runs_nothing(tmp_path, write_notebook):
         )
 
 
-def test_records_stand_under_the_row_the_paper_prints(tmp_path):
-    from fusionlab.tools.report import write_report
+def test_records_stand_under_the_row_the_paper_prints_with_their_errors(tmp_path):
+    class Of:
+        data, split, total = "roadscene", "test", 221
 
-    made = [
-        records.measured(
-            "mmdrfuse/table5", row, "SSIM", 0.5, profile="laptop", seed=0, command="x", convention="mmdrfuse"
-        )
-        for row in ("student", "maximum")
-    ]
-    records.append(tmp_path, [dataclasses.replace(record, data="roadscene") for record in made])
+        def __len__(self):
+            return 50
+
+    run = Run.begin(tmp_path, "laptop", command="x")
+    for row, error in (("student", 0.0123), ("maximum", None)):
+        score = Score("SSIM", 0.5, convention="mmdrfuse", row=row, error=error)
+        records.append(tmp_path, stamped("mmdrfuse/table5", score, Of(), run))
     page = write_report(tmp_path).read_text("utf-8")
     rows = re.findall(r"<tr>(.*?)</tr>", page.split("<details>")[0])
     cells = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows]
-    assert cells[:2] == [["row", "SSIM"], ["MMDRFuse, as printed", "0.89"]]
-    assert [cell[0] for cell in cells[2:]] == ["student", "maximum"]
-    assert "seed 0" in page
-    assert "differ: the released weights" in page
+    assert cells == [
+        ["row", "SSIM"],
+        ["MMDRFuse, as printed", "0.89"],
+        ["student", "0.5000 ± 0.01"],
+        ["maximum", "0.5000"],
+    ]
+    assert "data roadscene, split test, n 50 of 221, convention mmdrfuse, profile laptop, seed 0" in page
+    reason = TARGETS["mmdrfuse/table5"].differs
+    assert reason and escape(reason) in page
+    assert all(f"<th>{name}</th>" in page for name in ("commit", "versions", "device", "command", "weights"))
 
 
 def test_a_mirror_may_be_an_address_and_stays_one(tmp_path, monkeypatch):
