@@ -23,7 +23,7 @@ from fusionlab.errors import UserError
 from fusionlab.machine import free_memory
 from fusionlab.methods import METHODS, Found, Method, Released, Shipped, WeightFile
 from fusionlab.nets.features import BACKBONES, vgg
-from fusionlab.nets.frames import LARGE, in_tiles
+from fusionlab.nets.frames import WHOLE, in_tiles
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Fuser:
     def unclipped(self, ir: Tensor, vi: Tensor) -> Tensor:
         """The same before clipping, which is what some released scripts stretch."""
         self._require_images(ir, vi)
-        if self.reach is not None and ir[0].numel() > LARGE:
+        if self.reach is not None and ir[0].numel() > WHOLE:
             return in_tiles(self.network, ir, vi, self.reach)
         self._require_memory(ir)
         if not self.stochastic:
@@ -72,7 +72,7 @@ class Fuser:
 
     def _require_memory(self, ir: Tensor) -> None:
         """On a CPU alone: there a process that takes too much may be killed, a GPU's allocator says so."""
-        if self.bytes_per_pixel is None or ir.device.type != "cpu" or ir.numel() <= LARGE:
+        if self.bytes_per_pixel is None or ir.device.type != "cpu" or ir.numel() <= WHOLE:
             return
         need, there = self.bytes_per_pixel * ir.numel(), free_memory()
         if there is not None and need > there:

@@ -129,7 +129,7 @@ def test_tiles_are_exact_and_the_reach_is_true(name, size, monkeypatch):
 def test_a_fuser_takes_tiles_for_large_frames_alone(monkeypatch):
     sizes = []
     monkeypatch.setattr(frames, "TILE", 64)
-    monkeypatch.setattr("fusionlab.fuser.LARGE", 100 * 100)
+    monkeypatch.setattr("fusionlab.fuser.WHOLE", 100 * 100)
     fuser = fusionlab.load("mmdrfuse")
     fuser.network.register_forward_pre_hook(lambda _, images: sizes.append(tuple(images[0].shape)))
     small, large = (torch.rand(2, 1, 100, side) for side in (100, 101))
@@ -172,7 +172,7 @@ def test_a_frame_that_would_not_fit_is_refused_with_figure_and_remedy(monkeypatc
         UserError, match=r"needs about 9\.8 GB .*4000x3000 pixels and 5\.0 GB are free; shrink"
     ):
         fuser(large, large)
-    monkeypatch.setattr("fusionlab.fuser.LARGE", 32 * 32)
+    monkeypatch.setattr("fusionlab.fuser.WHOLE", 32 * 32)
     middle = torch.rand(2, 1, 1, 48, 48)
     assert fuser(*middle).shape == (1, 1, 48, 48)
     monkeypatch.setattr("fusionlab.fuser.free_memory", lambda: None)  # not known: no refusal

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LARGE = 3 * 2**19  # pixels up to which a frame is fused as a whole
+WHOLE = 3 * 2**19  # pixels up to which a frame is fused as a whole
 TILE = 1024
 # Tiles begin at multiples of it, so that networks halve the same pixels, and each is framed by so many more.
 GRID = 32
