@@ -183,7 +183,7 @@ def _load(data: bytes, path: str | Path) -> Image.Image:
             pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             image.load()
             image = ImageOps.exif_transpose(image)
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"{path} is too large to open safely ({error}); cut or shrink it first") from error
