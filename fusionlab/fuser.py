@@ -17,7 +17,8 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from fusionlab import paths
-from fusionlab.data.pair import read_bytes, to_uint8
+from fusionlab.data.imagefile import read_bytes
+from fusionlab.data.pair import to_uint8
 from fusionlab.data.registry import choose
 from fusionlab.data.sources import locate
 from fusionlab.errors import UserError, require_seed
@@ -267,7 +268,7 @@ def _contents(name: str, method: Method, weights: str | Path) -> list[_Content]:
                 "weights out, or give a file"
             )
         return [_read(name, file) for file in method.weights[str(weights)]]
-    if not Path(weights).is_file():
+    if not paths.regular(weights).is_file():
         raise UserError(f"there is no weight file {weights}; give 'ours', 'official' or an existing file")
     found = dict.fromkeys(f for files in method.weights.values() for f in files if isinstance(f, Found))
     return [_read_file(Path(weights)), *(_read(name, file) for file in found)]
@@ -309,7 +310,7 @@ def _read_released(name: str, wanted: Released) -> _Content:
 
 def _read_file(file: Path, part: str = "") -> _Content:
     """A file of safetensors, with what it says of its network's sizes, or a foreign PyTorch checkpoint."""
-    content = read_bytes(file)
+    content = read_bytes(file, -1)
     sha256 = hashlib.sha256(content).hexdigest()
     if file.suffix != ".safetensors":
         return _Content(str(file), part, sha256, *_unwrapped(_checkpoint(file, content)))

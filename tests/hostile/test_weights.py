@@ -146,7 +146,11 @@ FILES = {
     "arrays.pth": ("mmdrfuse", lambda: pickled({k: v.numpy() for k, v in state().items()}), "state dict"),
     "scalar.pth": ("mmdrfuse", lambda: pickled(state() | {"loss": np.float64(1)}), "state dict"),
     "bomb.pth": ("mmdrfuse", lambda: compressed(pickled(state())), "unpacks to more"),
-    "more.safetensors": ("mmdrfuse", lambda: save(state(**{"é\n\x1b[31m" * 60: torch.zeros(1)})), "none of its own"),
+    "more.safetensors": (
+        "mmdrfuse",
+        lambda: save(state(**{"é\n\x1b[31m" * 60: torch.zeros(1)})),
+        "none of its own",
+    ),
     "teacher.safetensors": ("mmdrfuse", lambda: save(Teacher(16).state_dict()), "none of its own"),
     "empty.pth": ("mmdrfuse", lambda: pickled({}), "are missing"),
     "nothing.safetensors": ("mmdrfuse", lambda: b"", "safetensors"),
