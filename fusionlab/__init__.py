@@ -6,6 +6,7 @@
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a face function at first use, so that `import fusionlab` costs no torch."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'fusionlab' has no attribute '{name}'")
-    return getattr(import_module(_HOME[name]), name)
+    """Loads a face function or a module at first use, so that `import fusionlab` costs no torch."""
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if not name.startswith("_") and find_spec(f"fusionlab.{name}"):
+        return import_module(f"fusionlab.{name}")
+    raise AttributeError(f"module 'fusionlab' has no attribute '{name}'")

@@ -6,12 +6,13 @@ metrics, as neither data nor metrics may.
 
 import csv
 import io
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from torch import Tensor
 from tqdm import tqdm
@@ -21,13 +22,14 @@ from fusionlab.data.imagefile import FORMATS
 from fusionlab.data.names import Matches, match_roles
 from fusionlab.data.pair import Scale, full, luminance, read_image, to_uint8, write_image
 from fusionlab.data.ranges import Rule, check_rule, find_range
-from fusionlab.errors import UserError
+from fusionlab.errors import UserError, out_of_memory
 from fusionlab.fuser import Fuser, fuse
 from fusionlab.metrics import METRICS, Scores, compare
 from fusionlab.metrics.conventions import find_convention
-from fusionlab.metrics.scores import Row
+from fusionlab.metrics.scores import joined
 from fusionlab.paths import is_utf8
 from fusionlab.processes import in_processes
+from fusionlab.tables import RowFile, refuse_inputs, resolved, write_whole
 
 # Name of each image that could not be worked on, and why.
 Failures = dict[str, str]
@@ -56,6 +58,8 @@ def fuse_files(
     inputs = [ir, vi, *matches.folders.values()]
     if folders and output.exists() and (not output.is_dir() or any(map(output.samefile, inputs))):
         raise UserError(f"{output} is a file or an input folder; name another folder for the results")
+    output = resolved(output)
+    read = [file for files in whole.values() for file in files]
     if not folders and (output.is_dir() or output.suffix.lower() not in FORMATS):
         raise UserError(f"{output} names no image file to write; give it a suffix of {', '.join(FORMATS)}")
     say = Once()
@@ -65,8 +69,7 @@ def fuse_files(
 
     def one(name: str) -> None:
         target = output / f"{name}.png" if folders else output
-        if target.exists() and any(target.samefile(source) for source in whole[name]):
-            raise UserError(f"{target} is one of the input images; choose another output")
+        refuse_inputs([target], read)
         ir_file, vi_file = whole[name]
         pair = read_pair(ir_file, vi_file, name, *scales)
         say(pair.doubt, ir_file)
@@ -87,6 +90,11 @@ class Job:
     ir_scale: Scale = full
     vi_scale: Scale = full
 
+    @property
+    def files(self) -> list[Path]:
+        """All that it reads."""
+        return [self.ir, self.vi, *self.fused.values()]
+
 
 def score_files(
     ir: Path,
@@ -97,14 +105,18 @@ def score_files(
     workers: int = 1,
     ranges: Mapping[str, Rule] | None = None,
     suffixes: Mapping[str, str] | None = None,
+    csv_file: Path | None = None,
+    markdown_file: Path | None = None,
 ) -> tuple[dict[Path, Scores], Failures]:
     """Scores fused files, or folders of them matched by name, against their sources as 8-bit luminance.
 
     fused: the results of one or several methods; the sources are read once for all of them.
     workers: how many processes, of one thread each; values do not depend on it. ranges, suffixes: as
-    fuse_files takes them; the sources get the range that they were fused with. Returns the scores of each of
+    fuse_files takes them; the sources get the range that they were fused with. The CSV gets each row as soon
+    as it is known and is put in order at the end; Markdown is written then. Returns the scores of each of
     `fused` (left out where no image could be scored) and why others were not. Raises UserError before any
-    work for an unknown convention or metric, and where paths are missing or do not fit each other.
+    work for an unknown convention or metric, where paths are missing or do not fit each other, and for a
+    table that would overwrite an input; later where a table cannot be written.
     """
     known = find_convention(convention).variants
     if unknown := [name for name in metrics or [] if name not in known]:
@@ -113,22 +125,36 @@ def score_files(
         )
     say = Once()
     jobs, failures = find_jobs(ir, vi, fused, ranges, suffixes, say)
-    rows: dict[Path, list[Row]] = {method: [] for method in fused}
-    done = in_processes(partial(score_job, convention, metrics), jobs, workers)
-    for job, outcome in tqdm(done, "scoring", len(jobs), unit="pair", disable=len(jobs) == 1):
-        if not isinstance(outcome, UserError):
-            say(outcome.doubt, job.ir)
-        for method, file in job.fused.items():
-            row = outcome if isinstance(outcome, UserError) else outcome.rows[method]
-            if isinstance(row, UserError):
-                failures[_label(method, file.stem, fused)] = str(row)
-            else:
-                rows[method].append(row)
+    refuse_inputs([csv_file, markdown_file], (file for job in jobs for file in job.files))
+    for file in (csv_file, markdown_file):
+        if file and file.suffix.lower() in FORMATS:
+            raise UserError(f"{file} names an image, and a table is to be written; use .csv or .md")
+    several = len(fused) > 1
+    rows: RowFile | None = None
+    parts: dict[Path, list[Scores]] = {method: [] for method in fused}
+    with closing(in_processes(partial(score_job, convention, metrics), jobs, workers)) as done:
+        for job, outcome in tqdm(done, "scoring", len(jobs), unit="pair", disable=len(jobs) == 1):
+            if isinstance(outcome, UserError):
+                outcome = Scored({}, dict.fromkeys(job.fused, outcome), {})
+            for file, odd in outcome.doubts.items():
+                say(odd, file)
+            for method, error in outcome.failures.items():
+                failures[_label(method, job.fused[method].stem, fused)] = str(error)
+            for method, found in outcome.scores.items():
+                parts[method].append(found)
+                if csv_file:
+                    header, row = csv_text({method: found}, several).split("\n", 1)
+                    rows = rows or RowFile(csv_file, header + "\n")
+                    rows.add(row)
     scores = {
-        method: Scores(convention, tuple(sorted(found, key=lambda row: str(row["name"]))))
-        for method, found in rows.items()
+        method: joined(sorted(found, key=lambda one: str(one.rows[0]["name"])))
+        for method, found in parts.items()
         if found
     }
+    if scores and csv_file:
+        write_whole(csv_file, csv_text(scores, several))
+    if scores and markdown_file:
+        write_whole(markdown_file, markdown_text(scores, several))
     return scores, failures
 
 
@@ -192,21 +218,25 @@ def _label(method: Path, name: str, fused: Sequence[Path]) -> str:
     return str(method / name if method.is_dir() else method)
 
 
-class Scored(NamedTuple):
-    """The row of each fused image, or what is wrong with it; and what is odd about its sources."""
+@dataclass(frozen=True)
+class Scored:
+    """What became of one job, by FUSED argument: one row, or what is wrong; and of files what is odd."""
 
-    rows: dict[Path, Row | UserError]
-    doubt: str
+    scores: dict[Path, Scores]
+    failures: dict[Path, UserError]
+    doubts: dict[Path, str]
 
 
 def score_job(convention: str, metrics: list[str] | None, job: Job) -> Scored:
     """Scores what was fused of one pair; raises UserError for its sources."""
     sources = read_image(job.ir, job.ir_scale), read_image(job.vi, job.vi_scale)
     ir, vi = map(_grey, sources)
+    doubts = {job.ir: doubt(*sources)}
+    del sources  # of large colour images more than all that is scored
     if ir.shape != vi.shape:
         raise UserError(f"{job.ir} and {job.vi} are {_size(ir)} and {_size(vi)} pixels; they must be equal")
     images: dict[Path, Tensor] = {}
-    outcome: dict[Path, Row | UserError] = {}
+    failures: dict[Path, UserError] = {}
     for method, file in job.fused.items():
         try:
             image = _grey(read_image(file))
@@ -214,14 +244,29 @@ def score_job(convention: str, metrics: list[str] | None, job: Job) -> Scored:
                 raise UserError(f"{file} is {_size(image)} pixels, its sources are {_size(ir)}")
             images[method] = image
         except UserError as error:
-            outcome[method] = error
+            failures[method] = error
+    scores: dict[Path, Scores] = {}
     if images:
         named = {str(method): image for method, image in images.items()}
-        scores = compare(ir, vi, named, convention, metrics, names=[job.ir.stem])
-        outcome |= {
-            method: scores[str(method)].rows[0] | {"name": job.fused[method].stem} for method in images
-        }
-    return Scored(outcome, doubt(*sources))
+        found = compare(ir, vi, named, convention, metrics, names=[job.ir.stem])
+        scores = {method: _renamed(found[str(method)], job.fused[method].stem) for method in images}
+        doubts |= {job.fused[method]: _doubt(image) for method, image in images.items()}
+    return Scored(scores, failures, doubts)
+
+
+def _renamed(one: Scores, name: str) -> Scores:
+    """The scores of one image under another name."""
+    reasons = {(name, metric): reason for (_, metric), reason in one.undefined.items()}
+    return replace(one, rows=({**one.rows[0], "name": name},), undefined=reasons)
+
+
+def _doubt(fused: Tensor) -> str:
+    """What makes an image unlikely to be the one that was meant to be scored; "" for others."""
+    if fused.max() == fused.min():
+        return "all pixels have one value; is this the fused image?"
+    return (
+        "holds only the values 0 and 1 of 0..255; was it saved without times 255?" if fused.max() == 1 else ""
+    )
 
 
 def _grey(image: Tensor) -> Tensor:
@@ -232,29 +277,56 @@ def _size(image: Tensor) -> str:
     return f"{image.shape[-1]}x{image.shape[-2]}"
 
 
-def tables(scores: dict[Path, Scores]) -> tuple[str, str]:
-    """All rows as CSV and as Markdown; where there are several methods, each row or table names its own."""
-    if len(scores) == 1:
+def csv_text(scores: Mapping[Path, Scores], several: bool) -> str:
+    """All rows as CSV; where there are several methods, each row names its own."""
+    if not several:
         (only,) = scores.values()
-        return only.csv(), only.markdown()
+        return only.csv()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for first, (method, found) in enumerate(scores.items()):
         header, *rows = csv.reader(found.csv().splitlines())
         writer.writerows([["fused", *header]] * (first == 0) + [[str(method), *row] for row in rows])
-    return text.getvalue(), "\n".join(
-        f"## {method}\n\n{found.markdown()}" for method, found in scores.items()
-    )
+    return text.getvalue()
+
+
+def markdown_text(scores: Mapping[Path, Scores], several: bool) -> str:
+    """A table for reading, of several methods one under the name of each."""
+    if not several:
+        (only,) = scores.values()
+        return only.markdown()
+    return "\n".join(f"## {method}\n\n{found.markdown()}" for method, found in scores.items())
 
 
 def summary(scores: Scores) -> str:
-    """Mean and spread of each metric in aligned columns; a single image has no spread."""
-    mean, spread = scores.mean(), scores.spread()
-    lines = [f"{'metric':<6} {'better':<6} {'mean':>10} {'spread':>10}"]
+    """Mean and spread of each metric in aligned columns; a single image has no spread.
+
+    A mean of fewer images than there are says of how many.
+    """
+    mean, spread, counts = scores.mean(), scores.spread(), scores.counts()
+    width = max(map(len, ("metric", *scores.metrics)))
+    lines = [f"{'metric':<{width}} {'better':<6} {'mean':>10} {'spread':>10}"]
     for metric in scores.metrics:
-        deviation = f"{spread[metric]:.4f}" if len(scores.rows) > 1 else "-"
-        lines.append(f"{metric:<6} {METRICS[metric].better:<6} {mean[metric]:>10.4f} {deviation:>10}")
+        deviation = "-" if math.isnan(spread[metric]) else f"{spread[metric]:.4f}"
+        fewer = f"  {counts[metric]} of {len(scores.rows)}" if counts[metric] < len(scores.rows) else ""
+        value = f"{mean[metric]:.4f}" if counts[metric] else "-"
+        lines.append(f"{metric:<{width}} {METRICS[metric].better:<6} {value:>10} {deviation:>10}{fewer}")
     return "\n".join(lines)
+
+
+def undefined_lines(scores: Scores) -> list[str]:
+    """Which metrics have no value for which images and why, all images of one reason in one line."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for (name, metric), reason in scores.undefined.items():
+        reasons.setdefault(name, {}).setdefault(reason, []).append(metric)
+    names: dict[tuple[str, str], list[str]] = {}
+    for name, found in reasons.items():
+        for reason, metrics in found.items():
+            names.setdefault((", ".join(metrics), reason), []).append(name)
+    return [
+        f"{those[0]}{f' and {len(those) - 1} more' if len(those) > 1 else ''}: {metrics} undefined: {reason}"
+        for (metrics, reason), those in names.items()
+    ]
 
 
 def attempt(names: Iterable[str], work: Callable[[str], None], doing: str) -> Failures:
@@ -266,6 +338,8 @@ def attempt(names: Iterable[str], work: Callable[[str], None], doing: str) -> Fa
             work(name)
         except (UserError, OSError) as error:
             failures[name] = str(error)
+        except (MemoryError, RuntimeError) as error:
+            failures[name] = out_of_memory(error)
     return failures
 
 

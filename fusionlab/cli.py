@@ -1,9 +1,11 @@
-"""The command line: `fusionlab fuse | export | evaluate | data | run | reproduce | report | promote | ...`.
+"""The command line: `fusionlab fuse | export | evaluate | conventions | data | run | reproduce | ...`.
 
 Torch and all that needs it is imported inside the commands, so that `fusionlab --help` answers at once.
 """
 
+import errno
 import io
+import os
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from fusionlab import __version__, data_cli
-from fusionlab.errors import UserError
+from fusionlab.errors import UserError, require_seed
 from fusionlab.methods import METHODS
 from fusionlab.paths import printable
 
@@ -24,16 +26,21 @@ class Friendly(TyperGroup):
     """Turns a user's mistake into one line on stderr and exit code 1; a real bug keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a file name need not be text
-            sys.stdout.reconfigure(errors="backslashreplace")
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # for a file name that is not UTF-8
         try:
             return super().invoke(ctx)
         except UserError as error:
             reason = str(error)
         except OSError as error:
-            if error.filename is None:
+            if error.filename is not None:
+                reason = f"{error.filename}: {error.strerror}"
+            elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                reason = f"the output cannot be written ({error.strerror})"
+                _drop_output()
+            else:  # a broken pipe, with which click ends in silence, or a bug
                 raise
-            reason = f"{error.filename}: {error.strerror}"
         except KeyboardInterrupt as stop:
             typer.echo("stopped", err=True)
             # 128 and the number of the signal, which only a request to end brings along.
@@ -42,6 +49,11 @@ class Friendly(TyperGroup):
             ) from None
         typer.echo(f"error: {printable(reason)}", err=True)
         raise typer.Exit(1)
+
+
+def _drop_output() -> None:
+    """What is left in the buffer of a full disk would fail once more, with a traceback, at the very end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
 
 
 app = typer.Typer(
@@ -188,7 +200,9 @@ def evaluate(
     fused: Annotated[
         list[Path], typer.Argument(help="Fused image, or a folder of equal names; of several methods.")
     ],
-    convention: Annotated[str, typer.Option(metavar="NAME", help="Exact variants of the metrics.")],
+    convention: Annotated[
+        str, typer.Option(metavar="NAME", help="Exact variants of the metrics: see fusionlab conventions.")
+    ],
     metrics: Annotated[str | None, typer.Option(metavar="EN,SD", help="Only these metrics.")] = None,
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a row an image, all digits.")
@@ -210,8 +224,9 @@ def evaluate(
     The convention (reference, mmdrfuse, ...) names the exact variant of each metric. Files are scored as they
     are, as 8-bit luminance; sources of more bits get the range that fuse gives them (--ir-range, --vi-range).
     mmdrfuse is meant for images fused with --save stretch. Prints mean and spread (sample standard deviation
-    over images); of several methods one after the other, read and scored together. Images that cannot be
-    scored are named at the end; exit code 1.
+    over images); of several methods one after the other, read and scored together. A metric without a value
+    for an image is left out of its mean, which says of how many it is; the reason is named. Images that
+    cannot be scored are named at the end; exit code 1.
 
     \b
     Examples:
@@ -219,29 +234,51 @@ def evaluate(
       fusionlab evaluate tno/ir tno/vis fused --convention mmdrfuse --metrics EN,SD --csv scores.csv
       fusionlab evaluate tno/ir tno/vis average maximum --convention reference --workers 4
     """
-    from fusionlab.batch import score_files, summary, tables
+    from fusionlab.batch import score_files, summary, undefined_lines
 
     wanted = [name.strip() for name in metrics.split(",")] if metrics is not None else None
     ranges = _given(infrared=ir_range, visible=vi_range)
     suffixes = _given(infrared=ir_suffix, visible=vi_suffix, fused=fused_suffix)
-    scores, failures = score_files(ir, vi, fused, convention, wanted, workers, ranges, suffixes)
+    scores, failures = score_files(
+        ir, vi, fused, convention, wanted, workers, ranges, suffixes, csv, markdown
+    )
     for method, found in scores.items():
         if len(fused) > 1:
             typer.echo(f"{method}, {len(found.rows)} scored")
         typer.echo(summary(found))
-        for row in found.rows:
-            undefined = [metric for metric in found.metrics if row[metric] != row[metric]]
-            if undefined:
-                typer.echo(
-                    f"{row['name']}: {', '.join(undefined)} undefined, as for a constant source", err=True
-                )
-    if scores:
-        for file, text in zip((csv, markdown), tables(scores)):
-            if file:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text, encoding="utf-8")
+        for line in undefined_lines(found):
+            typer.echo(line, err=True)
     done = sum(len(found.rows) for found in scores.values())
     _finish(done, failures, f"scored, convention {convention}")
+
+
+@app.command()
+def conventions(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Only this one, with its forms.")
+    ] = None,
+) -> None:
+    """List the conventions of evaluate.
+
+    With each: how images are saved for it, how sure it is that numbers of that name were made so (proven,
+    strong, medium, weak), and its metrics. With a NAME also the evidence, and each metric's exact form.
+
+    \b
+    Examples:
+      fusionlab conventions
+      fusionlab conventions mmdrfuse
+    """
+    from fusionlab.metrics import CONVENTIONS, find_convention
+
+    if name is None:
+        for known in CONVENTIONS.values():
+            typer.echo(f"{known.name:<10} {known.strength:<7} {known.save:<7} {', '.join(known.variants)}")
+        return
+    chosen = find_convention(name)
+    typer.echo(f"{chosen.name}, {chosen.strength}, for images saved by {chosen.save}\n{chosen.evidence}")
+    width = max(map(len, chosen.variants))
+    for metric, variant in chosen.variants.items():
+        typer.echo(f"{metric:<{width}} {variant.formula}; unit {variant.unit}, sides from {variant.side}")
 
 
 def _finish(done: int, failures: dict[str, str], what: str) -> None:
@@ -289,6 +326,7 @@ def run(
     _need_course()
     from fusionlab.tools.notebooks import run_notebooks
 
+    require_seed(seed or 0)
     files = _notebooks(notebooks or [], folder)
     with _new_run() as target:
         outcomes = run_notebooks(files, profile, data, seed, target, limit=limit)
@@ -366,8 +404,10 @@ def reproduce(
         return
     if target not in targets.TARGETS:
         raise UserError(f"name a target: {', '.join(targets.TARGETS)}")
+    require_seed(seed or 0)
     if not compare:
         first = seed or 0
+        require_seed(first + seeds - 1)
         with nullcontext(_run_folder(resume)) if resume else _new_run() as folder:
             made = targets.reproduce(target, folder, row, profile, data, range(first, first + seeds))
         for record in made:

@@ -23,7 +23,7 @@ MAX_BYTES = 16 * MAX_PIXELS  # of a file: uncompressed 16-bit RGBA has 8 a pixel
 
 
 def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
-    """The bytes of a regular file, the first `limit` if it is given.
+    """The bytes of a regular file, the first `limit` if it is given, all of any number for -1.
 
     Raises UserError where it cannot be read, has more than MAX_BYTES where no limit is given, or is a pipe or
     device, which may never end and is not opened.
@@ -57,7 +57,7 @@ def open_image(data: bytes, path: str | Path) -> Image.Image:
         pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         image.load()
         image = ImageOps.exif_transpose(image)
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise UserError(

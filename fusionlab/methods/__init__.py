@@ -44,27 +44,33 @@ class Method:
 
     `network` is a class below this package, or, where there are no weights, a function; it gives its
     unclipped image from (ir, vi), and takes a `generator` too where it is `stochastic`. `settings` are the
-    arguments of the class; what a weight file says of its own sizes goes before them.
+    arguments of the class; what a weight file says of its own sizes goes before them. `reach` says how far
+    away, in pixels, an input can still change an output; None where it is the whole image, so that a large
+    frame cannot be fused in parts.
     """
 
     network: str
     weights: Mapping[str, tuple[WeightFile, ...]] = field(default_factory=dict)
     stochastic: bool = False
     settings: Mapping[str, object] = field(default_factory=dict)
+    reach: int | None = None
 
 
 METHODS = {
-    "average": Method("baselines.average"),
-    "maximum": Method("baselines.maximum"),
-    "laplacian": Method("baselines.laplacian"),
+    "average": Method("baselines.average", reach=0),
+    "maximum": Method("baselines.maximum", reach=0),
+    "laplacian": Method("baselines.laplacian", reach=60),
     "comofusion": Method("comofusion.CoMoFusion", {"ours": (Shipped("comofusion"),)}),
     "mmdrfuse": Method(
         "mmdrfuse.Student",
         {"ours": (Shipped("mmdrfuse_student"),), "official": (Released("mmdrfuse", "student"),)},
+        reach=2,
     ),
-    "mmdrfuse-distilled": Method("mmdrfuse.Student", {"ours": (Shipped("mmdrfuse_distilled"),)}),
-    "mmdrfuse-teacher": Method("mmdrfuse.Teacher", {"official": (Released("mmdrfuse", "teacher"),)}),
+    "mmdrfuse-distilled": Method("mmdrfuse.Student", {"ours": (Shipped("mmdrfuse_distilled"),)}, reach=2),
+    "mmdrfuse-teacher": Method(
+        "mmdrfuse.Teacher", {"official": (Released("mmdrfuse", "teacher"),)}, reach=26
+    ),
     "mmdrfuse-teacher-half": Method(
-        "mmdrfuse.Teacher", {"ours": (Shipped("mmdrfuse_teacher_half"),)}, settings={"width": 16}
+        "mmdrfuse.Teacher", {"ours": (Shipped("mmdrfuse_teacher_half"),)}, settings={"width": 16}, reach=26
     ),
 }

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fusionlab import __version__
 from fusionlab.errors import UserError
+from fusionlab.files import write_bytes
 from fusionlab.fuser import Fuser
 from fusionlab.methods.mmdrfuse import Student
 
@@ -23,7 +24,7 @@ def export_student(fuser: Fuser, file: Path) -> Path:
         raise UserError(f"only the student of MMDRFuse is exported, and {fuser.name} is none; use mmdrfuse")
     if find_spec("onnx") is None:
         raise UserError("writing ONNX needs one more package: pip install 'fusionlab-course[export]'")
-    from onnx import TensorProto, ValueInfoProto, checker, helper, numpy_helper, save
+    from onnx import NodeProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper
 
     def constant(name: str, value: Tensor) -> TensorProto:
         return numpy_helper.from_array(value.detach().cpu().numpy(), name)
@@ -41,13 +42,19 @@ def export_student(fuser: Fuser, file: Path) -> Path:
         constant("black", torch.tensor(0.0)),
         constant("white", torch.tensor(1.0)),
     ]
+
+    def convolution(image: str, layer: str, result: str) -> NodeProto:
+        # Other runtimes read the size of the window off the weights; OpenCV 4 asks for it.
+        parts = [image, f"{layer}.weight", f"{layer}.bias"]
+        return helper.make_node("Conv", parts, [result], kernel_shape=[3, 3])
+
     nodes = [
         helper.make_node("Concat", ["ir", "vi"], ["image"], axis=1),
         helper.make_node("Pad", ["image", "one_pixel"], ["padded"], mode="reflect"),
-        helper.make_node("Conv", ["padded", "conv1.weight", "conv1.bias"], ["filtered"]),
+        convolution("padded", "conv1", "filtered"),
         helper.make_node("Relu", ["filtered"], ["hidden"]),
         helper.make_node("Pad", ["hidden", "one_pixel"], ["hidden_padded"], mode="reflect"),
-        helper.make_node("Conv", ["hidden_padded", "conv2.weight", "conv2.bias"], ["summed"]),
+        convolution("hidden_padded", "conv2", "summed"),
         helper.make_node("Tanh", ["summed"], ["raw"]),
         helper.make_node("Clip", ["raw", "black", "white"], ["fused"]),
     ]
@@ -61,6 +68,5 @@ def export_student(fuser: Fuser, file: Path) -> Path:
         doc_string=f"weights {fuser.weights}, sha256 {fuser.sha256}",
     )
     checker.check_model(model)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save(model, file)
+    write_bytes(file, model.SerializeToString())
     return file

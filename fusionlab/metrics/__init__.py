@@ -9,6 +9,7 @@ mostly without gradients. Here all are computed alike: in batches, on any device
 shared, and differentiable where the formula has no counts, order or thresholds.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -19,7 +20,8 @@ from fusionlab.metrics.catalogue import METRICS, Metric, explain
 from fusionlab.metrics.conventions import CONVENTIONS, Convention, Variant, find_convention
 from fusionlab.metrics.inputs import GreyImages, read_images, scoring_device
 from fusionlab.metrics.memory import remembering
-from fusionlab.metrics.scores import Row, Scores
+from fusionlab.metrics.scores import Row, Scores, joined
+from fusionlab.metrics.undefined import why_undefined
 
 __all__ = [
     "CONVENTIONS",
@@ -31,6 +33,7 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "find_convention",
     "score_pair",
 ]
 
@@ -51,11 +54,12 @@ def evaluate(
     sizes may differ from image to image. The fused image is the one written to file, by the convention's own
     rule: `to_uint8(fused, save=CONVENTIONS[convention].save)`. metrics: all of the convention where None.
     names: one an image, else "0", "1" and so on. Values are computed in float64, image by image, on the
-    device of the fused image, to which its sources are moved (on the CPU where that has no float64).
+    device of the fused image, to which its sources are moved (on the CPU where that has no float64). A metric
+    without a value for an image, as below its smallest side, is NaN there and `undefined` says why.
 
     Raises UserError for an unknown convention or metric, for values that are not grey levels 0..255 (floats
-    within [0, 1] too), for sources and fused images that differ in number or size, and for images below a
-    metric's smallest side.
+    within [0, 1] too), for sources and fused images that differ in number or size, and for images below the
+    smallest side of every metric asked for.
     """
     return compare(ir, vi, {"fused": fused}, convention, metrics, names)["fused"]
 
@@ -83,13 +87,8 @@ def compare(
         raise UserError(f"{len(labels)} names for {len(groups)} images; pass one name an image")
     for label, group in zip(labels, groups, strict=True):
         _check_sizes(label, group, fused, variants)
-    rows: list[list[Row]] = [
-        _rows(label, group, variants) for label, group in zip(labels, groups, strict=True)
-    ]
-    return {
-        method: Scores(convention, tuple(column))
-        for method, column in zip(fused, zip(*rows, strict=True), strict=True)
-    }
+    rows = [_scored(convention, label, group, variants) for label, group in zip(labels, groups, strict=True)]
+    return {method: joined(column) for method, column in zip(fused, zip(*rows, strict=True), strict=True)}
 
 
 def score_pair(variant: Variant, ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
@@ -105,14 +104,28 @@ def score_pair(variant: Variant, ir: Tensor, vi: Tensor, fused: Tensor) -> Tenso
         return torch.cat([variant.function(ir, vi, batch.to(torch.float64)) for batch in batches])
 
 
-def _rows(label: str, group: tuple[Tensor, ...], variants: dict[str, Variant]) -> list[Row]:
+def _scored(
+    convention: str, label: str, group: tuple[Tensor, ...], variants: dict[str, Variant]
+) -> list[Scores]:
     """One row a method: its values for one pair of sources, all images uint8 (1, 1, H, W)."""
     ir, vi, *fused = group
     together = torch.cat([image.to(fused[0].device) for image in fused])
-    values = [score_pair(variant, ir, vi, together).tolist() for variant in variants.values()]
-    return [
-        {"name": label, **dict(zip(variants, column, strict=True))} for column in zip(*values, strict=True)
-    ]
+    side = min(ir.shape[-2:])
+    rows: list[Row] = [{"name": label} for _ in fused]
+    reasons: list[dict[tuple[str, str], str]] = [{} for _ in fused]
+    for metric, variant in variants.items():
+        enough = side >= variant.side
+        values = score_pair(variant, ir, vi, together).tolist() if enough else [math.nan] * len(fused)
+        for value, image, row, reason in zip(values, together.split(1), rows, reasons, strict=True):
+            row[metric] = value
+            if math.isnan(value):
+                triple = (x.to(image.device, torch.float64) for x in (ir, vi, image))
+                reason[label, metric] = (
+                    why_undefined(metric, *triple)
+                    if enough
+                    else f"of {ir.shape[-1]}x{ir.shape[-2]} pixels, {variant.side} a side are needed"
+                )
+    return [Scores(convention, (row,), reason) for row, reason in zip(rows, reasons, strict=True)]
 
 
 def _select(convention: Convention, metrics: Sequence[str] | None) -> dict[str, Variant]:
@@ -149,9 +162,10 @@ def _check_sizes(
     if set(others) != {size}:
         found = ", ".join(f"{role} {other}" for role, other in zip(("vi", *methods), others, strict=True))
         raise UserError(f"image {label}: ir is {size}, {found}; they must be equal")
-    for metric, variant in variants.items():
-        if min(group[0].shape[-2:]) < variant.side:
-            raise UserError(
-                f"image {label} is {size}; {metric} needs at least {variant.side} pixels a side, "
-                f"so pass larger images or leave {metric} out of metrics"
-            )
+    smallest = {metric: variant.side for metric, variant in variants.items()}
+    if min(group[0].shape[-2:]) < min(smallest.values()):
+        metric = min(smallest, key=smallest.__getitem__)
+        raise UserError(
+            f"image {label} is {size}; {metric} needs at least {smallest[metric]} pixels a side, so pass "
+            "larger images"
+        )

@@ -18,6 +18,7 @@ from torch.nn.functional import conv2d, pad
 from fusionlab.metrics.filters import IMAGE, TINY
 from fusionlab.metrics.memory import statistic
 
+KEPT = 2**21  # pixels of both sources whose windows are kept for further fused images, 184 bytes each
 CHUNK = 3 * 2**10  # windows at a time: the joint distributions, 81 numbers each, must fit into a cache
 PATTERNS = 2**9
 
@@ -46,11 +47,10 @@ def fmi(source: Tensor, fused: Tensor, feature: Feature) -> Tensor:
     images = torch.broadcast_shapes(x.shape[:-3], y.shape[:-3])
     height, width = (side - 2 for side in x.shape[-2:])
     rows = max(1, CHUNK // (width * (math.prod(images) or 1)))
+    windows = _kept_strips(x, rows) if x.numel() <= KEPT else _strips(x, rows)
     equal = _all_nine(x == y)
     total = torch.zeros(images, dtype=x.dtype, device=x.device)
-    for strip, here, there in zip(
-        equal.split(rows, -2), _kept_strips(x, rows), _strips(y, rows), strict=True
-    ):
+    for strip, here, there in zip(equal.split(rows, -2), windows, _strips(y, rows), strict=True):
         information = _information(here, there)
         total += torch.where(strip.flatten(-3), 1.0, information).sum(-1)
     return total / (height * width)

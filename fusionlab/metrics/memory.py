@@ -1,7 +1,8 @@
 """Statistics of the sources, computed once however many fused images are scored against them.
 
 A metric is written as one formula of both sources and the fused image. The parts of it that may be known from
-the sources alone are functions marked `statistic`; within `remembering(ir, vi)` each of them runs once.
+the sources alone are functions marked `statistic`; within `remembering(ir, vi)` each of them runs once, as
+long as there is room: of frames of many megapixels most are computed anew, which changes no value.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from torch import Tensor
 P = ParamSpec("P")
 R = TypeVar("R")
 
+ROOM = 2**29  # bytes that are kept at most: all of a metric's statistics of frames up to about 2 megapixels
+
 
 @dataclass
 class Memory:
@@ -24,10 +27,20 @@ class Memory:
 
     tensors: dict[int, Tensor]  # by identity, and held here so that no other tensor can take it over
     results: dict[Any, Any] = field(default_factory=dict)
+    room: int = ROOM
 
     def knows(self, image: Tensor) -> bool:
         """Whether results of it may be kept: a tensor that a gradient is taken of must be computed anew."""
         return id(image) in self.tensors and not image.requires_grad
+
+    def keep(self, call: Any, result: Any) -> None:
+        """Keeps the result of a call where there is room for what is new in it."""
+        new = {id(x): x for x in _tensors(result) if id(x) not in self.tensors}
+        size = sum(x.numel() * x.element_size() for x in new.values())
+        if size <= self.room:
+            self.room -= size
+            self.results[call] = result
+            self.tensors |= new
 
 
 _memory: ContextVar[Memory | None] = ContextVar("_memory", default=None)
@@ -63,8 +76,8 @@ def statistic(function: Callable[P, R]) -> Callable[P, R]:
         call = (function, tuple(options), *values)
         if call not in memory.results:
             result = function(*args, **options)
-            memory.results[call] = result
-            memory.tensors.update((id(x), x) for x in _tensors(result))
+            memory.keep(call, result)
+            return result
         found: R = memory.results[call]
         return found
 

@@ -24,6 +24,9 @@ CUTOFF, SHARPNESS = 0.5, 10.0  # of the sigmoid that demands a spread of frequen
 DEVIATIONS = 2.0  # of noise energy above its mean, below which nothing counts
 PHASE_EPSILON = 1e-4
 THRESHOLD = 0.1  # of phase congruency, for a pixel to count as a feature
+LARGE = (
+    2**21
+)  # pixels from which the images are worked on one by one; their filters are then made anew for each
 
 
 def phase_quality(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
@@ -34,9 +37,10 @@ def phase_quality(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     Source: J. Zhao, R. Laganiere, Z. Liu, "Performance assessment of combinative pixel-level image fusion
     based on an absolute feature measurement", 2007.
     """
+    targets = phase_maps(fused)  # before those of the sources, which leave more behind
     inside, count, sources = _features(ir, vi)
     product = torch.ones((), dtype=fused.dtype, device=fused.device)
-    for candidates, target in zip(sources, phase_maps(fused), strict=True):
+    for candidates, target in zip(sources, targets, strict=True):
         of_target = _local(target)
         agreements = [  # one by one, as each takes a handful of maps
             here * _agreement(candidate, target, _local(candidate), of_target)
@@ -52,11 +56,14 @@ def _features(ir: Tensor, vi: Tensor) -> tuple[list[Tensor], Tensor, list[list[T
 
     Where either counts, the maps are those of the source of more phase congruency.
     """
-    maps = phase_maps(both(ir, vi))
-    congruency = maps[0]
+    if ir.numel() < LARGE:
+        congruency, most, least = phase_maps(both(ir, vi))
+    else:
+        apart = zip(phase_maps(ir), phase_maps(vi), strict=True)
+        congruency, most, least = (torch.stack(alike) for alike in apart)
     by_ir = congruency[0] > congruency[1]
     inside = [x > THRESHOLD for x in (*congruency, congruency.amax(0))]
-    candidates = [(*x, torch.where(by_ir, x[0], x[1])) for x in maps]
+    candidates = [(*x, torch.where(by_ir, x[0], x[1])) for x in (congruency, most, least)]
     masked = [[here * x for here, x in zip(inside, three, strict=True)] for three in candidates]
     return inside, inside[-1].sum(IMAGE), masked
 
@@ -111,13 +118,8 @@ def _add_orientation(sums: Tensor, spectrum: Tensor, even: Tensor, odd: Tensor, 
 def _oriented_energy(spectrum: Tensor, even: Tensor, odd: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
     """Energy in phase along one orientation, weighted, less noise, and the sum of amplitudes: (H, W) each."""
     real, imaginary = _responses(spectrum, even, size), _responses(-1j * spectrum, odd, size)
-    amplitudes = ((e * e).addcmul_(o, o).sqrt_() for e, o in zip(real, imaginary, strict=True))
-    finest = next(amplitudes)
-    total, widest = finest.clone(), finest
-    for amplitude in amplitudes:
-        total += amplitude
-        widest = torch.maximum(widest, amplitude)
-    power = _median_energy(finest) / math.log(2) / _total(even[0] ** 2 + odd[0] ** 2, size)
+    total, widest, noise_energy = _amplitudes(real, imaginary)
+    power = noise_energy / math.log(2) / _total(even[0] ** 2 + odd[0] ** 2, size)
     mean_e, mean_o = sum(real[1:], real[0]), sum(imaginary[1:], imaginary[0])
     # In phase with the mean response, less what stands across it.
     energy = mean_e**2 + mean_o**2
@@ -127,6 +129,17 @@ def _oriented_energy(spectrum: Tensor, even: Tensor, odd: Tensor, size: torch.Si
     energy = (energy / length - _noise(power, even, size)).clamp_(min=0)
     width = total / (widest + PHASE_EPSILON) / SCALES
     return energy * torch.sigmoid(SHARPNESS * (width - CUTOFF)), total
+
+
+def _amplitudes(real: list[Tensor], imaginary: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum and maximum of the amplitudes of all scales, and the median energy of the finest."""
+    amplitudes = ((e * e).addcmul_(o, o).sqrt_() for e, o in zip(real, imaginary, strict=True))
+    finest = next(amplitudes)
+    total, widest = finest.clone(), finest
+    for amplitude in amplitudes:
+        total += amplitude
+        widest = torch.maximum(widest, amplitude)
+    return total, widest, _median_energy(finest)
 
 
 def _responses(spectrum: Tensor, filters: Tensor, size: torch.Size) -> list[Tensor]:

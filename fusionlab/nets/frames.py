@@ -1,10 +1,39 @@
-"""Two 3x3 convolutions on large frames, in a form that a CPU computes faster than conv2d."""
+"""Large frames: fused in tiles, so that memory stays bounded, and two 3x3 convolutions faster than conv2d."""
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# A tile of so many rows and 640 columns, with the hidden maps of it, fits into a megabyte or two of cache.
+WHOLE = 3 * 2**19  # pixels up to which a frame is fused as a whole
+TILE = 1024
+# Tiles begin at multiples of it, so that networks halve the same pixels, and each is framed by so many more.
+GRID = 32
+
+# A strip of so many rows and 640 columns, with the hidden maps of it, fits into a megabyte or two of cache.
 ROWS = 128
+
+
+def in_tiles(network: Callable[[Tensor, Tensor], Tensor], ir: Tensor, vi: Tensor, reach: int) -> Tensor:
+    """network(ir, vi) of (B, 1, H, W), tile by tile and image by image; equal to the whole but for rounding.
+
+    For networks that have an output depend on inputs up to `reach` pixels away, whose scales differ by up to
+    `GRID`: each tile is computed with a frame of its true surroundings, which is cut off again.
+    """
+    height, width = ir.shape[-2:]
+    margin = -(-reach // GRID) * GRID
+    result = torch.empty_like(ir)
+    for one, fused in zip(zip(ir.split(1), vi.split(1), strict=True), result.split(1), strict=True):
+        for top in range(0, height, TILE):
+            for left in range(0, width, TILE):
+                above, before = max(top - margin, 0), max(left - margin, 0)
+                rows, columns = slice(above, top + TILE + margin), slice(before, left + TILE + margin)
+                tile = network(*(image[..., rows, columns] for image in one))
+                here = fused[..., top : top + TILE, left : left + TILE]
+                y, x = top - above, left - before
+                here.copy_(tile[..., y : y + here.shape[-2], x : x + here.shape[-1]])
+    return result
 
 
 def two_convolutions(image: Tensor, first: nn.Sequential, last: nn.Sequential) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fusionlab.bench import records
 from fusionlab.errors import UserError
+from fusionlab.files import write_bytes
 from fusionlab.paths import asset, regular
 from fusionlab.targets import TARGETS
 from fusionlab.tools.offline import picture, to_html
@@ -24,10 +25,11 @@ def write_report(run: Path) -> Path:
     """Writes `<run>/index.html` from the run's `run.json`, `records.csv` and `notebooks/`; returns its path.
 
     Each of the three may be absent, as in a run of `fusionlab reproduce`. Raises UserError where all are, and
-    for a run.json that is not ours. What notebooks, folders and records are called or hold is not trusted.
+    for a run.json that `fusionlab run` did not write. What notebooks, folders and records are called or hold
+    is not trusted.
     """
     run = Path(run)
-    settings = _settings(run / "run.json") if (run / "run.json").exists() else {}
+    settings = _settings(run / "run.json")
     rows = records.read(run) if regular(run / "records.csv").exists() else []
     if not settings and not rows:
         raise UserError(f"{run} holds neither run.json nor records.csv; name a folder under runs")
@@ -45,26 +47,27 @@ def write_report(run: Path) -> Path:
     ]
     path = run / "index.html"
     page = _page(f"fusionlab run {run.name}", "\n".join(filter(None, body)))
-    path.write_bytes(page.encode("utf-8", "backslashreplace"))  # half a character pair, a name of other bytes
+    write_bytes(path, page.encode("utf-8", "backslashreplace"))
     return path
 
 
 def _settings(file: Path) -> dict[str, Any]:
-    """What `fusionlab run` kept of itself, each part of its kind; raises UserError for anything else."""
+    """What `run_notebooks` left of a run; empty without the file, UserError for another one of the name."""
+    if not file.exists():
+        return {}
+    kinds: dict[str, Any] = {"name": str, "ok": bool, "seconds": (int, float), "error": str}
     try:
-        kept = json.loads(regular(file).read_text("utf-8"))
-        for outcome in kept["outcomes"]:
-            kinds: dict[str, Any] = {"name": str, "ok": bool, "seconds": (int, float), "error": str}
-            if not all(isinstance(outcome[name], kind) for name, kind in kinds.items()):
-                raise TypeError("an outcome of another kind")
-            if Path(outcome["name"]).name != outcome["name"]:
-                raise ValueError(f"{outcome['name']!r} is no name of a notebook")
-        if not all(isinstance(kept[name], str) for name in ("made", "profile", "data")):
-            raise TypeError("a setting that is no text")
+        found = json.loads(regular(file).read_bytes())
+        texts = [found[name] for name in ("profile", "data", "made")]
+        sound = all(isinstance(text, str) for text in texts) and isinstance(found["outcomes"], list)
+        for outcome in found["outcomes"]:
+            sound = sound and all(isinstance(outcome[name], kind) for name, kind in kinds.items())
+            sound = sound and re.fullmatch(r"[^/\\\0]+", outcome["name"]) is not None
+        if not sound:
+            raise ValueError("a value of another kind")
     except (ValueError, KeyError, TypeError, RecursionError) as fault:
-        reason = f"{type(fault).__name__}: {fault}"
-        raise UserError(f"{file} is not what `fusionlab run` writes ({reason}); run again") from fault
-    return dict(kept)
+        raise UserError(f"{file} is none that fusionlab run wrote ({fault!r}); remove it") from fault
+    return dict(found)
 
 
 def _page(title: str, body: str) -> str:

@@ -16,7 +16,7 @@ from fusionlab.processes import in_processes
 
 
 def timed(convention, metrics, job):
-    row = next(iter(score_job(convention, metrics, job).rows.values()))
+    (row,) = next(iter(score_job(convention, metrics, job).scores.values())).rows
     return row, os.getpid(), time.process_time()
 
 

@@ -419,7 +419,7 @@ def test_an_odd_run_json_is_one_line(tmp_path, tally, content):
     done = CliRunner().invoke(cli.app, ["report", str(tmp_path)])
     assert done.exit_code == 1
     (error,) = done.stderr.splitlines()
-    assert error.startswith(f"error: {tmp_path / 'run.json'} is not what `fusionlab run` writes")
+    assert error.startswith(f"error: {tmp_path / 'run.json'} is none that fusionlab run wrote")
     assert not (tmp_path / "index.html").exists()
 
 

@@ -178,9 +178,10 @@ def test_mean_and_sample_spread() -> None:
     single = Scores("reference", SCORES.rows[:1])
     assert all(math.isnan(value) for value in single.spread().values())
     undefined = Scores("reference", (*SCORES.rows, {"name": "c", "EN": math.nan, "SD": 5.0}))
-    assert math.isnan(undefined.mean()["EN"])
-    assert math.isnan(undefined.spread()["EN"])
-    assert undefined.mean()["SD"] == 3.0
+    assert undefined.mean() == {"EN": 2.5, "SD": 3.0}
+    assert undefined.counts() == {"EN": 2, "SD": 3}
+    assert undefined.spread()["EN"] == SCORES.spread()["EN"]
+    assert math.isnan(Scores("reference", undefined.rows[2:]).mean()["EN"])
 
 
 def test_markdown_names_convention_and_direction() -> None:
