@@ -40,20 +40,21 @@ def _identity(file: Path) -> tuple[int, int]:
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Writes a text, or leaves the file as it was; a device or pipe is simply written to.
+    r"""Writes a text, or leaves the file as it was; a device or pipe is simply written to.
 
-    Folders are made as needed. Raises UserError where that fails, as on a full disk.
+    Folders are made as needed; of a name that is not UTF-8, odd bytes stand as \udcff. Raises UserError where
+    writing fails, as on a full disk.
     """
     try:
         target = file.resolve()  # a link keeps pointing where it does
         if target.exists() and not target.is_file():
-            with target.open("w", encoding="utf-8") as device:
+            with target.open("w", encoding="utf-8", errors="backslashreplace") as device:
                 device.write(text)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{secrets.token_hex(8)}.tmp")
         try:
-            with unfinished.open("x", encoding="utf-8", newline="") as new:
+            with unfinished.open("x", encoding="utf-8", errors="backslashreplace", newline="") as new:
                 new.write(text)
             os.replace(unfinished, target)
         finally:
@@ -82,7 +83,7 @@ class RowFile:
             return
         try:
             with self.file.open("ab", buffering=0) as table:
-                before, data = table.tell(), row.encode()
+                before, data = table.tell(), row.encode("utf-8", "backslashreplace")
                 try:
                     if table.write(data) < len(data):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

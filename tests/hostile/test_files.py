@@ -381,38 +381,36 @@ def foreign(images) -> Path:
     return images
 
 
-def test_in_a_folder_it_is_named_and_the_rest_is_done(foreign, tally):
+def test_in_a_folder_and_as_a_file_it_is_read_like_any_other(foreign, tally):
     tally["inputs"] += 3
-    ir, vi, out = foreign / "ir", foreign / "vi", foreign / "out"
-    code, errors = shell("fuse", ir, vi, "-o", out, "--method", "average")
+    ir, vi, out, table = foreign / "ir", foreign / "vi", foreign / "out", foreign / "scores.csv"
+    assert shell("fuse", ir, vi, "-o", out, "--method", "average") == (0, [])
+    assert {path.name for path in out.iterdir()} == {"a.png", f"{FOREIGN}.png"}
+    choice = ("--convention", "reference", "--metrics", "EN", "--csv", table)
+    assert shell("evaluate", ir, vi, out, *choice) == (0, [])
+    assert len(table.read_text("utf-8").splitlines()) == 3
+    bad = f"{FOREIGN}.png"
+    assert shell("fuse", ir / bad, vi / bad, "-o", foreign / bad, "--method", "average") == (0, [])
+    (out / bad).write_text("no image")
+    code, errors = shell("evaluate", ir, vi, out, *choice)
     assert (code, len(errors)) == (1, 1)
-    assert r"b\xff.png has a name that is not UTF-8; rename it and its partners" in errors[0]
-    assert [path.name for path in out.iterdir()] == ["a.png"]
-    table = foreign / "scores.csv"
-    code, errors = shell(
-        *("evaluate", ir, vi, ir, "--convention", "reference", "--metrics", "EN", "--csv", table)
-    )
-    assert (code, len(errors)) == (1, 1)
-    assert len(table.read_text("utf-8").splitlines()) == 2
-    with pytest.raises(UserError, match="not UTF-8"):
-        open_pairs(foreign)
+    assert r"b\xff.png is no PNG" in errors[0]
 
 
-def test_as_a_file_a_folder_a_notebook_or_data_it_is_one_line(foreign, tmp_path, monkeypatch, tally):
-    tally["inputs"] += 5
+def test_as_a_notebook_or_the_data_of_records_it_is_refused_on_one_line(
+    foreign, tmp_path, monkeypatch, tally
+):
+    tally["inputs"] += 3
     monkeypatch.setenv("FUSIONLAB_RUNS", str(tmp_path / "runs"))
-    good, other, bad = foreign / "ir/a.png", foreign / "vi/a.png", foreign / "ir" / f"{FOREIGN}.png"
     folder = foreign / FOREIGN
-    folder.mkdir()
     for role in ("ir", "vi"):
-        (folder / role).mkdir()
-        (folder / role / "a.png").write_bytes(good.read_bytes())
+        (folder / role).mkdir(parents=True)
+        (folder / role / "a.png").write_bytes((foreign / role / "a.png").read_bytes())
     notebook = foreign / f"{FOREIGN}.ipynb"
     notebook.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    with pytest.raises(UserError, match="not UTF-8"):
+        open_pairs(folder)
     for command in (
-        ["fuse", bad, good, "-o", foreign / "o.png", "--method", "average"],
-        ["evaluate", good, other, bad, "--convention", "reference"],
-        ["evaluate", folder / "ir", folder / "vi", folder / "ir", "--convention", "reference"],
         ["run", notebook, "--profile", "smoke"],
         ["reproduce", "mmdrfuse/table5", "--row", "average/clip", "--profile", "smoke", "--data", folder],
     ):
