@@ -3,6 +3,10 @@
 Torch and all that needs it is imported inside the commands, so that `fusionlab --help` answers at once.
 """
 
+import errno
+import io
+import os
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
@@ -13,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from fusionlab import __version__, data_cli
-from fusionlab.errors import UserError
+from fusionlab.errors import UserError, require_seed
 from fusionlab.methods import METHODS
 
 
@@ -21,19 +25,31 @@ class Friendly(TyperGroup):
     """Turns a user's mistake into one line on stderr and exit code 1; a real bug keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # for a file name that is not UTF-8
         try:
             return super().invoke(ctx)
         except UserError as error:
             reason = str(error)
         except OSError as error:
-            if error.filename is None:
+            if error.filename is not None:
+                reason = f"{error.filename}: {error.strerror}"
+            elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                reason = f"the output cannot be written ({error.strerror})"
+                _drop_output()
+            else:  # a broken pipe, with which click ends in silence, or a bug
                 raise
-            reason = f"{error.filename}: {error.strerror}"
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
             raise typer.Exit(130) from None
         typer.echo(f"error: {reason}", err=True)
         raise typer.Exit(1)
+
+
+def _drop_output() -> None:
+    """What is left in the buffer of a full disk would fail once more, with a traceback, at the very end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
 
 
 app = typer.Typer(
@@ -299,6 +315,7 @@ def run(
     _need_course()
     from fusionlab.tools.notebooks import run_notebooks
 
+    require_seed(seed or 0)
     files = _notebooks(notebooks or [], folder)
     with _new_run() as target:
         outcomes = run_notebooks(files, profile, data, seed, target)
@@ -376,8 +393,10 @@ def reproduce(
         return
     if target not in targets.TARGETS:
         raise UserError(f"name a target: {', '.join(targets.TARGETS)}")
+    require_seed(seed or 0)
     if not compare:
         first = seed or 0
+        require_seed(first + seeds - 1)
         with nullcontext(_run_folder(resume)) if resume else _new_run() as folder:
             made = targets.reproduce(target, folder, row, profile, data, range(first, first + seeds))
         for record in made:

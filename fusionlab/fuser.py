@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -16,10 +17,10 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from fusionlab import paths
-from fusionlab.data.pair import to_uint8
+from fusionlab.data.pair import read_bytes, to_uint8
 from fusionlab.data.registry import choose
 from fusionlab.data.sources import locate
-from fusionlab.errors import UserError
+from fusionlab.errors import UserError, require_seed
 from fusionlab.machine import free_memory
 from fusionlab.methods import METHODS, Found, Method, Released, Shipped, WeightFile
 from fusionlab.nets.features import BACKBONES, vgg
@@ -49,7 +50,8 @@ class Fuser:
         """Fuses two (B, 1, H, W) float32 images in [0, 1], 16x16 or larger, into one clipped to [0, 1].
 
         Raises UserError for other shapes, types or ranges, for images on another device than the weights, and
-        for frames that need more memory than a CPU has to spare.
+        where the method's own answer has values that are not finite, and for frames that need more memory
+        than a CPU has to spare.
         """
         return self.unclipped(ir, vi).clamp(0, 1)
 
@@ -58,12 +60,18 @@ class Fuser:
         """The same before clipping, which is what some released scripts stretch."""
         self._require_images(ir, vi)
         if self.reach is not None and ir[0].numel() > WHOLE:
-            return in_tiles(self.network, ir, vi, self.reach)
-        self._require_memory(ir)
-        if not self.stochastic:
-            return self.network(ir, vi)
-        # On the CPU, so that a seed means the same noise on every device.
-        return self.network(ir, vi, generator=torch.Generator().manual_seed(self.seed))
+            fused = in_tiles(self.network, ir, vi, self.reach)
+        else:
+            self._require_memory(ir)
+            # On the CPU, so that a seed means the same noise on every device.
+            noise = {"generator": torch.Generator().manual_seed(self.seed)} if self.stochastic else {}
+            fused = self.network(ir, vi, **noise)
+        if not torch.stack(torch.aminmax(fused)).isfinite().all():  # both are NaN where any value is
+            raise UserError(
+                f"{self.name} (weights {self.weights}) gave NaN or infinite values on these images; use "
+                "other weights"
+            )
+        return fused
 
     @property
     def bytes_per_pixel(self) -> int | None:
@@ -146,8 +154,9 @@ def load(name: str, weights: str | Path = "ours", device: str | torch.device = "
     `weights` is "ours" (shipped), "official" (looked for in FUSIONLAB_WEIGHTS and the cache, its hash
     verified) or a file of the whole network, of safetensors or of a plain PyTorch state dict. `seed` is that
     of the noise which some methods draw. Raises UserError for an unknown name and for weights that are absent
-    or do not fit.
+    or do not fit, hold other than finite numbers, or ask for settings that the network does not have.
     """
+    require_seed(seed)
     if name not in METHODS:
         raise UserError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
     method = METHODS[name]
@@ -158,48 +167,29 @@ def load(name: str, weights: str | Path = "ours", device: str | torch.device = "
             raise UserError(f"{name} has no weights, so weights={str(weights)!r} means nothing; leave it out")
         return Fuser(name, "no weights", "none", make, method.stochastic, seed, method.reach)
     contents = _contents(name, method, weights)
+    files = " and ".join(content.file for content in contents)
     settings = dict(method.settings)
     state: dict[str, Tensor] = {}
     for content in contents:
         settings |= content.settings
         prefix = f"{content.part}." if content.part else ""
-        state |= {prefix + key: value.float() for key, value in content.state.items()}
-    files = " and ".join(content.file for content in contents)
+        state |= {prefix + key: value for key, value in content.state.items()}
     try:
+        if any(content.settings for content in contents):  # of any size: first without memory for it
+            with torch.device("meta"):
+                _require_fit(make(**settings).state_dict(), state)
         network = make(**settings)
-    except (RuntimeError, TypeError) as fault:
-        raise UserError(f"{files} does not fit {name}: {str(fault).splitlines()[0]}") from fault
-    if differences := _differences(network.state_dict(), state):
-        raise UserError(f"{files} does not fit {name}: {differences}")
-    network.load_state_dict(state)
+        _require_fit(network.state_dict(), state)
+    except (TypeError, UserError) as fault:
+        raise UserError(f"{files} does not fit {name}: {fault}") from fault
+    network.load_state_dict({key: value.float() for key, value in state.items()})
+    if bad := [key for key, value in network.state_dict().items() if not value.isfinite().all()]:
+        raise UserError(f"{files} has NaN or infinite weights ({bad[0]}); fetch or train it again")
     hashes = [content.sha256 for content in contents]
     sha256 = hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
     label = str(weights) if weights in ("ours", "official") else Path(weights).name
     label += " (module. taken off its names)" if any(content.wrapped for content in contents) else ""
     return Fuser(name, label, sha256, network.to(device).eval(), method.stochastic, seed, method.reach)
-
-
-def _differences(needed: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """What keeps weights from filling a network, in one line; "" where nothing does."""
-    missing, foreign = (
-        [key for key in needed if key not in given],
-        [key for key in given if key not in needed],
-    )
-    other = [key for key in needed if key in given and needed[key].shape != given[key].shape]
-    found = []
-    if missing:
-        found.append(f"{len(missing)} of {len(needed)} tensors are missing ({_some(missing)})")
-    if foreign:
-        found.append(f"{len(foreign)} are none of its own ({_some(foreign)})")
-    if other:
-        key = other[0]
-        sizes = f"{tuple(given[key].shape)} for {tuple(needed[key].shape)}"
-        found.append(f"{len(other)} have another shape ({key} {sizes} first)")
-    return ", ".join(found)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names) if len(names) < 4 else f"{names[0]} first"
 
 
 def describe(fuser: Fuser) -> str:
@@ -218,6 +208,21 @@ def fuse(fuser: Fuser, ir: Tensor, vi: Tensor, save: str = "clip") -> Tensor:
     MMDRFuse's released script does with its unclipped output.
     """
     return to_uint8(fuser.unclipped(ir, vi), save=save)
+
+
+def _require_fit(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Raises UserError, in one line, where weights of a file differ from a network's in more than values."""
+    if lacking := [key for key in wanted if key not in state]:
+        raise UserError(f"it lacks {_some(lacking)}")
+    if foreign := [key for key in state if key not in wanted]:
+        raise UserError(f"it has {_some(foreign)}, which the network has not")
+    for key, value in state.items():
+        if value.shape != wanted[key].shape:
+            raise UserError(f"{key} is of shape {tuple(value.shape)}, needed is {tuple(wanted[key].shape)}")
+        if value.is_floating_point() != wanted[key].is_floating_point() or value.is_complex():
+            raise UserError(f"{key} holds numbers of type {str(value.dtype).removeprefix('torch.')}")
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+            raise UserError(f"{key} is no plain array")
 
 
 @dataclass(frozen=True)
@@ -288,37 +293,62 @@ def _read_released(name: str, wanted: Released) -> _Content:
 
 def _read_file(file: Path, part: str = "") -> _Content:
     """A file of safetensors, with what it says of its network's sizes, or a foreign PyTorch checkpoint."""
-    content = file.read_bytes()
+    content = read_bytes(file)
     sha256 = hashlib.sha256(content).hexdigest()
     if file.suffix != ".safetensors":
         return _Content(str(file), part, sha256, *_unwrapped(_checkpoint(file, content)))
     try:
         state = load_safetensors(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        settings = json.loads(header.get("__metadata__", {}).get("settings", "{}"))
-    except (SafetensorError, ValueError) as fault:
-        raise UserError(f"{file} is not a safetensors file ({fault}); fetch it anew") from fault
+        settings = json.loads((header.get("__metadata__") or {}).get("settings", "{}"))
+        if not isinstance(settings, dict):
+            raise ValueError("its settings are no names with values")
+    except (SafetensorError, ValueError, KeyError, RecursionError) as fault:
+        raise UserError(f"{file} is not a safetensors file ({_line(fault)}); fetch it anew") from fault
     return _Content(str(file), part, sha256, *_unwrapped(state), settings)
 
 
 def _unwrapped(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
     """The weights under their own names, and whether all were named "module.", as DataParallel saves them."""
-    wrapped = bool(state) and all(str(key).startswith("module.") for key in state)
+    wrapped = bool(state) and all(key.startswith("module.") for key in state)
     return ({key.removeprefix("module."): x for key, x in state.items()} if wrapped else state), wrapped
 
 
 def _checkpoint(file: Path, content: bytes) -> dict[str, Tensor]:
     """The state dict in a PyTorch file, read without running any of its code."""
     try:
+        if zipfile.is_zipfile(io.BytesIO(content)):
+            with zipfile.ZipFile(io.BytesIO(content)) as parts:
+                if sum(part.file_size for part in parts.infolist()) > len(
+                    content
+                ):  # torch compresses nothing
+                    raise UserError(f"{file} unpacks to more than it is; save network.state_dict() alone")
         weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except Exception as fault:  # pickle, zip and torch each have errors of their own
         raise UserError(
             f"{file} is no PyTorch state dict ({type(fault).__name__}); give a safetensors file"
         ) from fault
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        parts = f" ({', '.join(map(str, list(weights)[:5]))})" if isinstance(weights, dict) else ""
-        raise UserError(f"{file} holds more than a state dict{parts}; save network.state_dict() alone")
+        names = f" ({_some([str(key) for key in weights])})" if isinstance(weights, dict) else ""
+        raise UserError(f"{file} holds more than a state dict{names}; save network.state_dict() alone")
+    if other := [key for key in weights if not isinstance(key, str)]:
+        raise UserError(
+            f"{file} calls a weight {str(other[0])[:80]}, where names are text; it is no state dict"
+        )
     return weights
+
+
+def _some(names: list[str]) -> str:
+    """The first few names in one line."""
+    few = ", ".join(name[:80] for name in names[:3])
+    return ascii(few).strip("'\"") + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _line(fault: Exception) -> str:
+    """What an exception says, in one short line."""
+    return " ".join(str(fault).split())[:200]
 
 
 def find_device(device: str) -> str:

@@ -1,24 +1,27 @@
 """The one training loop: seeds, running averages, clipping, checkpoints that outlive a kill, a bar."""
 
+import hashlib
 import json
 import math
-import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from fusionlab.data.pair import read_bytes
 from fusionlab.errors import UserError
+from fusionlab.files import write_bytes
 
 # What a schedule gives for each step: settings of the optimiser, such as {"lr": 1e-3}.
 Schedule = Callable[[int], Mapping[str, object]]
@@ -72,9 +75,9 @@ def fit(
 
     With a `checkpoint` file, the state is written every so many seconds, at the end and at Ctrl-C; a later
     call with the same arguments goes on from there to the same weights, bit for bit, as one that never
-    stopped. `settings` says what makes this run (data, sizes, rates): a checkpoint of other settings, seed or
-    steps is refused with UserError, as is one that does not fit the modules and optimisers. A loss that is
-    not finite raises UserError too.
+    stopped, where torch has as many threads. `settings` says what makes this run (data, sizes, rates): a
+    checkpoint of other settings, seed or steps is refused with UserError, as is one that is damaged, or does
+    not fit the modules and optimisers. A loss that is not finite raises UserError too.
     """
     optimisers = [optimisers] if isinstance(optimisers, Optimizer) else list(optimisers)
     first = optimisers[0]
@@ -180,34 +183,59 @@ class _State:
         }
 
 
+def fingerprint(tensors: Iterable[Tensor]) -> str:
+    """A hash of sizes and values, to tell in `settings` one set of images, or one teacher, from another."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        value = tensor.detach().cpu().contiguous()
+        digest.update(f"{tuple(value.shape)} {value.dtype} ".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:12]
+
+
 def _store(file: Path, run: str, state: _State, curve: Sequence[float]) -> None:
-    """Everything of a run in one safetensors file, which is whole whenever it has its name."""
+    """Everything of a run in one safetensors file, with a hash of all its bytes but those of the hash."""
     tensors = {
         "curve": torch.tensor(curve, dtype=torch.float64),
         **state.weights(),
         **state.moments(),
         **state.randomness(),
     }
-    write_safetensors(tensors, file, {"run": run, "groups": json.dumps(state.groups())})
+    metadata = {"run": run, "groups": json.dumps(state.groups()), "sha256": _UNHASHED}
+    content = _serialised(tensors, metadata)
+    digest = hashlib.sha256(content).hexdigest()
+    write_bytes(file, content.replace(_UNHASHED.encode(), digest.encode(), 1))
+
+
+_UNHASHED = "?" * 64  # in the hash's own place
+
+
+def _content(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """What a checkpoint says of itself, and its tensors; raises UserError for one that is not as written."""
+    content = read_bytes(file)
+    try:
+        tensors = load_safetensors(content)
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+        told = metadata["sha256"]
+    except (SafetensorError, ValueError, KeyError, TypeError) as fault:
+        raise UserError(
+            f"{file} is no checkpoint of this version ({fault}); remove it to begin anew"
+        ) from fault
+    if hashlib.sha256(content.replace(told.encode(), _UNHASHED.encode(), 1)).hexdigest() != told:
+        raise UserError(f"{file} is damaged (SHA-256 differs); remove it to begin anew")
+    return metadata, tensors
 
 
 def _restore(file: Path, run: str, state: _State) -> list[float]:
     """Puts everything back; returns the curve so far."""
-    try:
-        with safe_open(file, framework="pt") as content:
-            metadata = content.metadata() or {}
-            tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118  # not a mapping
-    except (SafetensorError, OSError) as fault:
-        raise UserError(f"{file} cannot be read ({fault}); remove it to begin anew") from fault
-    if (theirs := metadata.get("run", "{}")) != run:
+    metadata, tensors = _content(file)
+    if (theirs := metadata["run"]) != run:
         raise UserError(
             f"{file} is of another run: {_difference(theirs, run)}; remove it, or name another checkpoint"
         )
-    missing = {"curve", *state.weights(), *state.randomness()} - tensors.keys()
-    if missing or "groups" not in metadata:
+    if missing := {*state.weights(), *state.randomness()} - tensors.keys():
         raise UserError(
-            f"{file} lacks {min(missing, default='the settings of the optimisers')}, so it is of another "
-            "version or machine; remove it to begin anew"
+            f"{file} lacks {min(missing)}, so it is of another network or machine; remove it to begin anew"
         )
     try:
         for name, module in state.modules.items():
@@ -278,14 +306,14 @@ def _held_interrupt() -> Iterator[list[int]]:
 def write_safetensors(
     tensors: Mapping[str, Tensor], file: Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Writes tensors under a temporary name first, so that an unfinished write does no harm."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, draft, metadata)
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
+    """Writes tensors whole or not at all; raises UserError where the file cannot be written."""
+    write_bytes(file, _serialised(tensors, metadata))
+
+
+def _serialised(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None) -> bytes:
+    return to_safetensors(
+        {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, metadata
+    )
 
 
 def save_half(network: nn.Module, file: Path, metadata: dict[str, str] | None = None) -> None:

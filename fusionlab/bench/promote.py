@@ -3,12 +3,14 @@
 import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from fusionlab.bench import records
 from fusionlab.bench.records import Record
 from fusionlab.bench.table import PICTURES
 from fusionlab.errors import UserError
+from fusionlab.files import locked, replacing
 
 
 def promote(
@@ -21,8 +23,15 @@ def promote(
     and so do the pictures.
     A target has one promoted profile, never smoke: a run of another has to bring every block of it.
     Raises UserError where a record fails the lint or comes from code of no commit. Then, as in every other
-    case of refusal, nothing is written.
+    case of refusal, nothing is written. While one process promotes, the next one waits.
     """
+    with locked(figures, wait=True):
+        return _promote(folder, figures, known, rows)
+
+
+def _promote(
+    folder: Path, figures: Path, known: Mapping[str, Collection[str]], rows: Sequence[str]
+) -> list[Path]:
     fresh = [record for record in records.read(folder) if not rows or record.row in rows]
     faults = records.lint(fresh)
     if not fresh:
@@ -43,10 +52,10 @@ def promote(
     for paper in papers:
         mine = [record for record in fresh if record.target.split("/")[0] == paper]
         kept = [record for record in old[paper] if not _is_replaced(record, mine, rows)]
-        records.write(figures / paper, [*kept, *mine])
-        written += [figures / paper / "runs.csv", figures / paper / "records.csv"]
-        if not rows:
-            written += _copy_pictures(folder / PICTURES / paper, figures / paper)
+        with ExitStack() as drafts:  # pictures take their place where the records have taken theirs
+            pictures = [] if rows else _copies(folder / PICTURES / paper, figures / paper, drafts)
+            records.write(figures / paper, [*kept, *mine])
+        written += [figures / paper / "runs.csv", figures / paper / "records.csv", *pictures]
     return written
 
 
@@ -87,6 +96,9 @@ def _is_replaced(old: Record, fresh: Sequence[Record], rows: Sequence[str]) -> b
     return any(old.block == new.block and (not rows or old.row == new.row) for new in fresh)
 
 
-def _copy_pictures(source: Path, place: Path) -> list[Path]:
+def _copies(source: Path, place: Path, drafts: ExitStack) -> list[Path]:
+    """Copies the pictures beside their places, which they take at the end of `drafts`."""
     pictures = sorted(source.iterdir()) if source.is_dir() else []
-    return [Path(shutil.copy(picture, place / picture.name)) for picture in pictures]
+    for picture in pictures:
+        shutil.copyfile(picture, drafts.enter_context(replacing(place / picture.name)))
+    return [place / picture.name for picture in pictures]

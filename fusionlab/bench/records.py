@@ -8,13 +8,16 @@ import io
 import math
 import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from fusionlab.errors import UserError
+from fusionlab.files import lock, naming, replacing
 
 HASH = re.compile(r"[0-9a-f]{12,64}")
 
@@ -86,31 +89,64 @@ def read_stamps(folder: Path) -> list[Stamp]:
 def append(folder: Path, record: Record) -> None:
     """Adds a record to a folder, and its run where this is the first of it.
 
-    Each file grows by one write of whole rows, the run first, so that an interrupt leaves nothing half.
+    Each file grows by whole rows or not at all, the run first; several processes may append, in turn.
+    Raises UserError where a file cannot be written, which then is as long as before.
     """
-    there = read_stamps(folder)
-    if record.run not in there:
-        if record.run.run in {stamp.run for stamp in there}:
-            raise UserError(f"{folder} has another run called {record.run.run}; begin a new one")
-        _append(folder / "runs.csv", STAMP_FIELDS, astuple(record.run))
-    _append(folder / "records.csv", FIELDS, _cells(record))
+    file = folder / "records.csv"
+    row = _text([_cells(record)])  # before anything is written, as it may fail
+    with naming(file):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        lock(handle, file)
+        mend(folder)
+        there = read_stamps(folder)
+        if record.run not in there:
+            if record.run.run in {stamp.run for stamp in there}:
+                raise UserError(f"{folder} has another run called {record.run.run}; begin a new one")
+            _append(folder / "runs.csv", STAMP_FIELDS, _text([astuple(record.run)]))
+        _append(file, FIELDS, row)
+    finally:
+        os.close(handle)
+
+
+def mend(folder: Path) -> None:
+    """Removes what a broken write left at the end of a folder's files, half a row, and says so on stderr."""
+    for name in ("runs.csv", "records.csv"):
+        file = folder / name
+        content = file.read_bytes() if file.exists() else b""
+        whole = _whole(content)
+        if whole < len(content):
+            with naming(file):
+                os.truncate(file, whole)
+            torn = content[whole : whole + 60].decode("utf-8", "backslashreplace")
+            print(f"{file}: the last row was cut off and is removed: {torn!r}", file=sys.stderr)
+
+
+def _whole(content: bytes) -> int:
+    """How many bytes of a CSV file are whole rows: up to the last end of a line that is in no quotes."""
+    end = content.rfind(b"\n") + 1
+    while content.count(b'"', 0, end) % 2:
+        end = content.rfind(b"\n", 0, end - 1) + 1
+    return end
 
 
 def write(folder: Path, records: Iterable[Record]) -> None:
-    """Replaces the records of a folder, sorted by what they measure, and its runs by those that remain."""
+    """Replaces the records of a folder, sorted by what they measure, and its runs by those that remain.
+
+    Both files are written beside the old ones before either takes its place.
+    """
     ordered = sorted(records, key=lambda r: (r.target, r.row, r.metric, r.convention, *r.key[1:3], r.key[-1]))
     stamps = sorted({record.run for record in ordered}, key=lambda stamp: stamp.run)
     if twice := [a.run for a, b in pairwise(stamps) if a.run == b.run]:
         raise UserError(f"two runs are called {twice[0]}; rename the folder of one and run again")
-    texts = {
-        "runs.csv": _text([STAMP_FIELDS, *map(astuple, stamps)]),
-        "records.csv": _text([FIELDS, *map(_cells, ordered)]),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        draft = folder / f"{name}.part"
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(folder / name)
+    numbers = _text([FIELDS, *map(_cells, ordered)])
+    remaining = _text([STAMP_FIELDS, *map(astuple, stamps)])
+    every = _text([STAMP_FIELDS, *map(astuple, dict.fromkeys([*stamps, *read_stamps(folder)]))])
+    # They take their places last first, so that a kill in between leaves no record without its run.
+    with ExitStack() as drafts:
+        for name, content in (("runs.csv", remaining), ("records.csv", numbers), ("runs.csv", every)):
+            drafts.enter_context(replacing(folder / name)).write_bytes(content)
 
 
 def lint(records: Iterable[Record]) -> list[str]:
@@ -131,17 +167,23 @@ def lint(records: Iterable[Record]) -> list[str]:
     return faults
 
 
-def _append(file: Path, columns: Sequence[str], cells: Sequence[Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+def _append(file: Path, columns: Sequence[str], row: bytes) -> None:
     begun = file.exists() and file.stat().st_size > 0
     if begun:
         _check_columns(file, columns)
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(handle, _text([cells] if begun else [columns, cells]).encode())
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    left = row if begun else _text([columns]) + row
+    with naming(file):
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        size = os.fstat(handle).st_size
+        try:
+            while left:  # on a disk that fills up, a write takes only a part
+                left = left[os.write(handle, left) :]
+            os.fsync(handle)
+        except BaseException:
+            os.ftruncate(handle, size)
+            raise
+        finally:
+            os.close(handle)
 
 
 def _cells(record: Record) -> list[Any]:
@@ -154,30 +196,48 @@ def _cells(record: Record) -> list[Any]:
     return [own[name] if name in own else getattr(record, name) for name in FIELDS]
 
 
-def _text(lines: Iterable[Sequence[Any]]) -> str:
+def _text(lines: Iterable[Sequence[Any]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
+    return utf8(text.getvalue())
+
+
+def utf8(text: str) -> bytes:
+    """The bytes of a text; raises UserError for what UTF-8 cannot hold, as file names of another code."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as fault:
+        raise UserError(
+            f"a name that is not UTF-8 cannot be recorded ({ascii(text[:80])}); rename the file or folder"
+        ) from fault
 
 
 def _rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a file that has exactly these columns; raises UserError for another file."""
-    _check_columns(file, columns)
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    content = _check_columns(file, columns)
+    try:
+        rows = list(csv.DictReader(io.StringIO(content.decode(), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as fault:
+        if _whole(content) == len(content):
+            raise UserError(f"{file} is damaged ({fault}); mend or replace it") from fault
+        rows = [{}]  # cut off, within quotes perhaps
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
             raise UserError(f"{file}, record {number}: wrong number of columns; remove or mend the row")
+    if _whole(content) < len(content):
+        raise UserError(f"{file}: its last row is cut off; remove it, or go on with the run, which does")
     return rows
 
 
-def _check_columns(file: Path, columns: Sequence[str]) -> None:
+def _check_columns(file: Path, columns: Sequence[str]) -> bytes:
+    """The content of a file that begins with these columns; raises UserError for another file."""
     if not file.is_file():
         raise UserError(f"there is no {file}")
-    with file.open(newline="", encoding="utf-8") as stream:
-        found = next(csv.reader(stream), [])
-    if tuple(found) != tuple(columns):
-        raise UserError(f"{file} is not a records file: its columns are {', '.join(found) or 'missing'}")
+    content = file.read_bytes()
+    found = content.partition(b"\n")[0].decode("utf-8", "backslashreplace").rstrip("\r").split(",")
+    if content and tuple(found) != tuple(columns):
+        raise UserError(f"{file} is not a records file: its columns are {', '.join(found)[:200]}")
+    return content
 
 
 def _record(row: dict[str, str], stamps: dict[str, Stamp], file: Path, line: int) -> Record:

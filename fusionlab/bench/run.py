@@ -7,14 +7,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 from fusionlab.bench import records
 from fusionlab.bench.records import Stamp
-from fusionlab.errors import UserError
+from fusionlab.errors import UserError, require_seed
 from fusionlab.paths import PACKAGE, runs
 
 # How much work, from little to much: what a table lacks falls back to the next one to the left.
@@ -25,7 +25,8 @@ PROFILES = ("smoke", "laptop", "gpu", "paper")
 class Run:
     """One call of the bench: its folder (None keeps nothing), its choices, and the stamp of its records.
 
-    `device` is "cpu" or "cuda", where the work is done; the stamp names the machine's.
+    `device` is "cpu" or "cuda", where the work is done; the stamp names the machine's. `target` is what the
+    folder's files of this run are called by.
     """
 
     folder: Path | None
@@ -33,6 +34,7 @@ class Run:
     seed: int
     device: str
     stamp: Stamp
+    target: str = "none"
 
     @classmethod
     def begin(
@@ -45,23 +47,28 @@ class Run:
     ) -> "Run":
         """Asks git, the clock and the command line, once; `device` "auto" is CUDA where there is one.
 
-        A folder that a run of the same stamp already wrote into is gone on with under the same number.
+        A folder that a run of the same stamp already wrote into is gone on with under the same number. The
+        stamp counts torch's threads, since another count trains other weights. Raises UserError for a seed
+        that is none, and for a command that no record can hold.
         """
+        require_seed(seed)
         import torch
 
         from fusionlab.fuser import find_device
 
         chosen = find_device(device)
         packages = [f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "scipy")]
+        threads = f"threads {torch.get_num_threads()}"
         stamp = Stamp(
             run=folder.name if folder else "none",
             commit=commit(),
-            versions=", ".join([f"python {platform.python_version()}", *packages]),
+            versions=", ".join([f"python {platform.python_version()}", *packages, threads]),
             device=torch.cuda.get_device_name(chosen) if chosen == "cuda" else "cpu",
             profile=profile,
             date=datetime.now(UTC).date().isoformat(),
             command=this_command() if command is None else command,
         )
+        records.utf8("".join(astuple(stamp)))
         return cls(folder, profile, seed, chosen, _numbered(stamp, folder) if folder else stamp)
 
     @property
@@ -70,6 +77,19 @@ class Run:
         if self.folder is None:
             raise UserError("this run has no folder to write into; give it one")
         return self.folder
+
+    def weights(self, name: str = "") -> Path:
+        """Where the run keeps a network: a file that no other target, profile or seed writes."""
+        return self.place / f"{'-'.join(filter(None, [self._own, name]))}-seed{self.seed}.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of its checkpoints, of this target and profile; their names hold the seed."""
+        return self.place / "checkpoints" / self._own
+
+    @property
+    def _own(self) -> str:
+        return f"{self.target.replace('/', '-')}-{self.profile}"
 
 
 def _numbered(stamp: Stamp, folder: Path) -> Stamp:

@@ -1,5 +1,6 @@
 """Tables as data: which rows, on which pairs, how they are measured. What all tables do is here, once."""
 
+import io
 import math
 import statistics
 import sys
@@ -18,7 +19,8 @@ from fusionlab.bench.run import PROFILES, Run, find_profile
 from fusionlab.data import Pair, Pairs, open_pairs, to_uint8, write_image
 from fusionlab.data.registry import choose, datasets
 from fusionlab.data.sources import is_there
-from fusionlab.errors import UserError
+from fusionlab.errors import UserError, require_seed
+from fusionlab.files import locked, naming, write_bytes
 from fusionlab.metrics import CONVENTIONS, evaluate
 
 ANY = "any"  # among a table's data: every other set or folder is welcome, by name
@@ -125,22 +127,28 @@ def run_table(
 
     What a stopped run wrote into the folder is not written twice. A profile that the table lacks becomes the
     next smaller one, said on stderr and recorded as that. Raises UserError, before anything is opened, for a
-    row, profile or data that the table does not have.
+    row, profile, data or seed that the table does not have, and while another process runs in the folder.
     """
     table.check(target, row, data)
+    for seed in (*seeds[:1], *seeds[-1:]):
+        require_seed(seed)
     asked = find_profile(profile)
     chosen = table.profile(asked)
     if chosen != asked:
         print(f"{target} is no other at profile {asked}: running and recording {chosen}", file=sys.stderr)
-    begun = Run.begin(folder, chosen, seeds[0], table.device)
-    there = records.read(folder) if (folder / "records.csv").exists() else []
-    known = {(record.key, record.run.profile) for record in there}
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     made = []
-    for seed in seeds:
-        for record in _measured(table, target, replace(begun, seed=seed), row, data):
-            if (record.key, chosen) not in known:
-                records.append(folder, record)
-            made.append(record)
+    with locked(folder):
+        records.mend(folder)
+        begun = replace(Run.begin(folder, chosen, seeds[0], table.device), target=target)
+        there = records.read(folder) if (folder / "records.csv").exists() else []
+        known = {(record.key, record.run.profile) for record in there}
+        for seed in seeds:
+            for record in _measured(table, target, replace(begun, seed=seed), row, data):
+                if (record.key, chosen) not in known:
+                    records.append(folder, record)
+                made.append(record)
     return made
 
 
@@ -192,19 +200,25 @@ PICTURES, PRIVATE = "figures", "private"
 
 
 def _draw(pictures: Mapping[str, Tensor], target: str, pairs: Pairs | None, run: Run) -> None:
-    """Writes pictures; a name that holds the name of the pairs' set is drawn of them."""
+    """Writes pictures; a name that holds the name of the pairs' set is drawn of them.
+
+    The names are those of the table; of another seed than 0 they say so: figure5.png, figure5-seed1.png.
+    """
     for name, picture in pictures.items():
         real = pairs is not None and pairs.data != "scenes" and pairs.data in name
-        write_image(picture, run.place / (PRIVATE if real else PICTURES) / target.split("/")[0] / name)
+        file = run.place / (PRIVATE if real else PICTURES) / target.split("/")[0] / name
+        own = f"-seed{run.seed}"
+        write_image(picture, file.with_stem(file.stem + own) if run.seed and own not in name else file)
 
 
 def _keep(values: Mapping[str, tuple[float, ...]], target: str, run: Run) -> None:
     """Writes the values of each pair, key of the record -> values, compressed; adds to what is there."""
     file = run.place / PICTURES / f"{target}.npz"
-    file.parent.mkdir(parents=True, exist_ok=True)
     there = dict(np.load(file)) if file.exists() else {}
     fresh: dict[str, Any] = {key: np.array(found) for key, found in values.items() if key not in there}
-    np.savez_compressed(file, **there, **fresh)
+    content = io.BytesIO()
+    np.savez_compressed(content, **there, **fresh)
+    write_bytes(file, content.getvalue())
 
 
 def each(measure: Callable[[Any, Any, Run], Iterable[Score]]) -> Measure:

@@ -1,7 +1,6 @@
 """A pair of registered images: read from files, split into luminance and colour, joined and written."""
 
 import io
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from fusionlab.errors import UserError
+from fusionlab.files import replacing
 
 if TYPE_CHECKING:
     from fusionlab.scenes import Truth
@@ -266,7 +266,8 @@ def write_image(image: Tensor, path: str | Path, save: str = "clip") -> None:
     """Writes a grey (1, 1, H, W) or RGB (1, 3, H, W) image as 8-bit PNG, JPEG, BMP or TIFF, by the suffix.
 
     save: the rule of to_uint8. Folders are made as needed; an unfinished write leaves no file. JPEG has
-    quality 95 and full colour resolution. Raises UserError for another shape or suffix, and as to_uint8 does.
+    quality 95 and full colour resolution. Raises UserError for another shape or suffix, where the file cannot
+    be written, and as to_uint8 does.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
@@ -276,12 +277,7 @@ def write_image(image: Tensor, path: str | Path, save: str = "clip") -> None:
     if image.ndim != 4 or image.shape[0] != 1 or image.shape[1] not in (1, 3) or 0 in image.shape:
         raise UserError(f"{path}: an image of shape {tuple(image.shape)} was given; write (1, 1 or 3, H, W)")
     pixels = to_uint8(image.detach().cpu(), save)[0].permute(1, 2, 0).squeeze(2).numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    with replacing(path) as draft:
         # Pillow ignores quality and subsampling where the format has none.
-        picture = Image.fromarray(np.ascontiguousarray(pixels))
-        picture.save(unfinished, FORMATS[path.suffix.lower()], quality=95, subsampling=0)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        picture.save(draft, FORMATS[path.suffix.lower()], quality=95, subsampling=0)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -25,13 +25,13 @@ from fusionlab.diffusion.consistency import (
     stack_three,
 )
 from fusionlab.diffusion.edm import EPSILON, consistency_preconditioning, noise_levels, preconditioned
-from fusionlab.errors import UserError
+from fusionlab.errors import UserError, require_whole
 from fusionlab.losses import weighted_sum
 from fusionlab.losses.gradient import Border, strongest_edge_loss
 from fusionlab.losses.selection import ActivityForm, Guard, selection_loss
 from fusionlab.nets.features import Lpips
 from fusionlab.nets.unet import UNet, conv
-from fusionlab.training import EMA, cosine, fit, save_half, seeded
+from fusionlab.training import EMA, cosine, fingerprint, fit, save_half, seeded
 
 Features = Literal["encoder", "decoder"]
 DistanceName = Literal["pseudo_huber", "lpips"]
@@ -194,6 +194,7 @@ class CoMoFusion(nn.Module):
         variant: Literal["paper", "released"] = "paper",
     ) -> None:
         super().__init__()
+        _require_settings(width, multipliers, features, variant)
         self.settings = {
             "width": width, "multipliers": list(multipliers), "features": features, "variant": variant,
         }  # fmt: skip
@@ -229,6 +230,18 @@ class CoMoFusion(nn.Module):
         """Fuses two (B, 1, H, W) images in [0, 1] into one."""
         height, width = ir.shape[-2:]
         return (self.head(self.maps(ir, vi))[..., :height, :width] + 1) / 2
+
+
+def _require_settings(width: int, multipliers: Sequence[int], features: str, variant: str) -> None:
+    """Raises UserError for settings of no network: weight files carry them too, and anyone can write one."""
+    require_whole("width", width, 2, 1024)
+    if width % 2 or not isinstance(multipliers, (list, tuple)) or len(multipliers) != 3:
+        raise UserError(f"width {width}, multipliers {str(multipliers)[:80]}; give an even width and three")
+    for multiplier in multipliers:
+        require_whole("a multiplier", multiplier, 1, 64)
+    for value, known in ((features, get_args(Features)), (variant, ("paper", "released"))):
+        if value not in known:
+            raise UserError(f"there is no {str(value)[:80]!r}; give {' or '.join(known)}")
 
 
 def joint(ir: Tensor, vi: Tensor) -> Tensor:
@@ -302,7 +315,13 @@ def train_consistency(
         seed=stage.seed,
         ema=EMA(target, unet, lambda k: decay_at(n(k))),
         checkpoint=checkpoint,
-        settings={**asdict(stage), "levels": levels, "distance": distance, "width": unet.width},
+        settings={
+            **asdict(stage),
+            **_told(images, checkpoint),
+            "levels": levels,
+            "distance": distance,
+            "width": unet.width,
+        },
         title="consistency",
     )
     unet.load_state_dict(target.state_dict())
@@ -330,7 +349,7 @@ def train_autoencoder(
         steps=stage.steps,
         seed=stage.seed,
         checkpoint=checkpoint,
-        settings={**asdict(stage), "width": unet.width},
+        settings={**asdict(stage), **_told(images, checkpoint), "width": unet.width},
         title="autoencoder",
     )
 
@@ -362,9 +381,20 @@ def train_fusion(
         seed=stage.seed,
         schedule=cosine(stage.rate, stage.steps),
         checkpoint=checkpoint,
-        settings={**asdict(stage), "weights": dict(weights), **loss._asdict(), **model.settings},
+        settings={
+            **asdict(stage),
+            **_told(images, checkpoint),
+            **{"unet": fingerprint(model.unet.state_dict().values()) if checkpoint else ""},
+            **{"weights": dict(weights), **loss._asdict(), **model.settings},
+        },
         title="fusion module",
     )
+
+
+def _told(images: ImagePairs, checkpoint: Path | None) -> dict[str, object]:
+    """What tells these images from others, for the settings of a checkpoint."""
+    values = (image for pair in images for image in pair)
+    return {"pairs": len(images), "images": fingerprint(values) if checkpoint else ""}
 
 
 def train(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fusionlab import __version__
 from fusionlab.errors import UserError
+from fusionlab.files import write_bytes
 from fusionlab.fuser import Fuser
 from fusionlab.methods.mmdrfuse import Student
 
@@ -23,7 +24,7 @@ def export_student(fuser: Fuser, file: Path) -> Path:
         raise UserError(f"only the student of MMDRFuse is exported, and {fuser.name} is none; use mmdrfuse")
     if find_spec("onnx") is None:
         raise UserError("writing ONNX needs one more package: pip install 'fusionlab-course[export]'")
-    from onnx import NodeProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper, save
+    from onnx import NodeProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper
 
     def constant(name: str, value: Tensor) -> TensorProto:
         return numpy_helper.from_array(value.detach().cpu().numpy(), name)
@@ -67,6 +68,5 @@ def export_student(fuser: Fuser, file: Path) -> Path:
         doc_string=f"weights {fuser.weights}, sha256 {fuser.sha256}",
     )
     checker.check_model(model)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save(model, file)
+    write_bytes(file, model.SerializeToString())
     return file

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusionlab.crops import crops
+from fusionlab.data.folders import Pairs
 from fusionlab.data.pair import Pair
-from fusionlab.errors import UserError
+from fusionlab.errors import UserError, require_whole
 from fusionlab.losses import weighted_sum
 from fusionlab.losses.distillation import attention, distillation_loss
 from fusionlab.losses.gradient import gradient_loss
@@ -25,7 +26,7 @@ from fusionlab.losses.refresh import Refresh
 from fusionlab.nets.blocks import reflect_conv
 from fusionlab.nets.features import vgg
 from fusionlab.nets.frames import two_convolutions
-from fusionlab.training import fit, one_cycle, shuffled_batches
+from fusionlab.training import fingerprint, fit, one_cycle, shuffled_batches
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Student(nn.Module):
 
     def __init__(self, hidden: int = 4) -> None:
         super().__init__()
+        require_whole("hidden", hidden, 1, 4096)
         self.conv1 = reflect_conv(2, hidden)
         self.conv2 = reflect_conv(hidden, 1)
 
@@ -150,6 +152,7 @@ class Teacher(nn.Module):
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
+        require_whole("width", width, 1, 512)
         w = width
         self.conv1 = reflect_conv(2, w)
         self.conv2 = reflect_conv(w, w)
@@ -290,12 +293,14 @@ def train(
     seed: int,
     taps: Taps | None = None,
     checkpoint: Path | None = None,
+    source: Mapping[str, object] | None = None,
 ) -> list[float]:
     """Adam over the patches, on their device, to which the network moves; returns the loss of each step.
 
     "one_cycle" lets the rate rise and fall up to `rate`, where the paper keeps it throughout: there are more
-    steps. Resumable by its checkpoint, the history of the refresh included. Raises UserError for a weight
-    whose term cannot be had: perception without taps, distillation without a teacher's maps.
+    steps. Resumable by its checkpoint, the history of the refresh included; one of other patches is refused,
+    or of another `source`, by name -> whatever tells it. Raises UserError for a weight whose term cannot be
+    had: perception without taps, distillation without a teacher's maps.
     """
     device = patches.ir.device
     modules: dict[str, nn.Module] = {"network": network.to(device)}
@@ -317,7 +322,12 @@ def train(
         seed=seed,
         schedule=one_cycle(recipe.rate, len(batches)) if recipe.schedule == "one_cycle" else None,
         checkpoint=checkpoint,
-        settings={**asdict(recipe), "patches": len(patches)},
+        settings={
+            **asdict(recipe),
+            **(source or {}),
+            "patches": len(patches),
+            "images": fingerprint([patches.ir, patches.vi]) if checkpoint else "",
+        },
     )
 
 
@@ -378,4 +388,8 @@ def _train_on(
     guide = teacher.to(device) if teacher is not None and recipe.weights.get("distillation") else None
     taps = vgg_taps(device) if recipe.weights.get("perception") else None
     patches = cached(ir, vi, guide, taps)
-    train(network, patches, recipe, seed=seed, taps=taps, checkpoint=checkpoint)
+    source = {
+        "data": f"{pairs.caption} ({pairs.split})" if isinstance(pairs, Pairs) else f"{len(pairs)} pairs",
+        "teacher": fingerprint(teacher.state_dict().values()) if teacher is not None else "none",
+    }
+    train(network, patches, recipe, seed=seed, taps=taps, checkpoint=checkpoint, source=source)

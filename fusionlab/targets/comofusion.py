@@ -217,10 +217,13 @@ def trained(recipe: Recipe, name: str, run: Run) -> Fuser:
     stage 1.
     """
     images = [(pair.ir, pair.vi) for pair in open_pairs("roadscene", split="train")]
-    slug = name.replace("/", "").replace(" ", "-")
-    network = train(recipe, images, run.seed, run.device, run.place / "checkpoints", slug)
-    file = save(network, run.place / f"{slug}-seed{run.seed}.safetensors")
-    return load("comofusion", file, run.device)
+    network = train(recipe, images, run.seed, run.device, run.checkpoints, slug(name))
+    return load("comofusion", save(network, run.weights(slug(name))), run.device)
+
+
+def slug(row: str) -> str:
+    """A row as part of a file's name."""
+    return row.replace("/", "").replace(" ", "-")
 
 
 def by_training(
@@ -244,10 +247,7 @@ def by_training(
 
 def table4_picture(rows: Sequence[str], pairs: Pairs, run: Run) -> dict[str, Tensor]:
     """A scene by day and one at night by the networks that the run has just trained."""
-    files = [
-        run.place / f"{row.replace('/', '').replace(' ', '-')}-seed{run.seed}.safetensors" for row in rows
-    ]
-    fusers = [load("comofusion", file, run.device) for file in files]
+    fusers = [load("comofusion", run.weights(slug(row)), run.device) for row in rows]
     return {f"table4-seed{run.seed}.png": strip(fusers, ("day", "night"), run)}
 
 

@@ -106,7 +106,7 @@ def stage_student(name: str, run: Run) -> Student:
         seed=run.seed,
         teacher=half_teacher(run.device),
         device=run.device,
-        checkpoint=run.place / "checkpoints" / f"figure5-{name}-{run.seed}.safetensors",
+        checkpoint=run.checkpoints / f"{name}-{run.seed}.safetensors",
     )
 
 
@@ -210,10 +210,10 @@ def blackened(fuser: Fuser, ir: Tensor, vi: Tensor) -> Tensor:
 # Our own networks: a student on scenes, a teacher of half width, students under it.
 
 
-def saved(network: Student | Teacher, method: str, file: str, run: Run) -> Fuser:
+def saved(network: Student | Teacher, method: str, run: Run, row: str = "") -> Fuser:
     """The network read back from its half-precision file in the run, as it is shipped."""
-    save_half(network, run.place / file)
-    return load(method, run.place / file, run.device)
+    save_half(network, run.weights(row))
+    return load(method, run.weights(row), run.device)
 
 
 def student_of_scenes(run: Run) -> Fuser:
@@ -221,15 +221,15 @@ def student_of_scenes(run: Run) -> Fuser:
     recipe = SCENES[run.profile]
     pairs = open_pairs("scenes", recipe.pairs, seed=run.seed, split="train")
     student = train_student(pairs, recipe, seed=run.seed, device=run.device)
-    return saved(student, "mmdrfuse", "mmdrfuse_student.safetensors", run)
+    return saved(student, "mmdrfuse", run)
 
 
 def teacher_of_half_width(run: Run) -> Fuser:
     """A quarter of an hour of a core: 64x64 crops of RoadScene's training pairs, Adam under one cycle."""
     recipe = TEACHER[run.profile]
-    kept = run.place / "checkpoints" / f"teacher-{run.seed}.safetensors"
+    kept = run.checkpoints / f"teacher-{run.seed}.safetensors"
     network = train_teacher(roadscene(recipe), recipe, seed=run.seed, device=run.device, checkpoint=kept)
-    return saved(network, "mmdrfuse-teacher-half", "mmdrfuse_teacher_half.safetensors", run)
+    return saved(network, "mmdrfuse-teacher-half", run)
 
 
 def distilled_student(run: Run) -> Fuser:
@@ -237,7 +237,7 @@ def distilled_student(run: Run) -> Fuser:
     recipe = DISTILLED[run.profile]
     teacher = half_teacher(run.device)
     student = train_student(roadscene(recipe), recipe, seed=run.seed, teacher=teacher, device=run.device)
-    return saved(student, "mmdrfuse-distilled", "mmdrfuse_distilled.safetensors", run)
+    return saved(student, "mmdrfuse-distilled", run)
 
 
 def on_scenes(make: Callable[[Run], Fuser], pairs: Pairs, run: Run) -> Iterator[Score]:
@@ -307,9 +307,7 @@ def by_recipe(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
     if run.profile == "smoke":
         recipes = [replace(r, pairs=2, crops=2, passes=2, size=64, batch=2) for r in recipes]
         recipes[0] = replace(recipes[0], settings={"width": 8})
-    kept = [
-        run.place / "checkpoints" / f"{name}-{who}-{run.seed}.safetensors" for who in ("teacher", "student")
-    ]
+    kept = [run.checkpoints / f"{name}-{who}-{run.seed}.safetensors" for who in ("teacher", "student")]
     teacher = train_teacher(
         roadscene(recipes[0]), recipes[0], seed=run.seed, device=run.device, checkpoint=kept[0]
     )
@@ -321,7 +319,7 @@ def by_recipe(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
         device=run.device,
         checkpoint=kept[1],
     )
-    fuser = saved(student, "mmdrfuse", f"mmdrfuse_{name}_student.safetensors", run)
+    fuser = saved(student, "mmdrfuse", run, name)
     rule = conventional(partial(fuse, fuser, save="stretch"), {"mmdrfuse": FOUR}, fuser.sha256)
     yield from scored(rule, pairs, run.device, name)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from fusionlab.bench.run import Run, find_profile
 from fusionlab.data.registry import datasets
-from fusionlab.errors import UserError
+from fusionlab.errors import UserError, require_seed
+from fusionlab.files import naming, write_text
 from fusionlab.lab.session import NOTEBOOK_PROFILES, resolve_data
 from fusionlab.paths import mirror_address
 
@@ -42,16 +43,19 @@ def run_notebooks(
 
     Profile or data "auto" and seed None leave the notebook's own parameter; a profile given here wins over
     FUSIONLAB_PROFILE. `limit` is in seconds a cell, `variables` are added to the kernels' environment.
-    A failing notebook is reported in its Outcome. Raises UserError for an unknown profile.
+    A failing notebook is reported in its Outcome. Raises UserError for an unknown profile, a seed that is
+    none, and where the run cannot be written.
     """
     from fusionlab.tools.report import write_report
 
+    require_seed(seed or 0)
     run, paths = Path(run).resolve(), [Path(path).resolve() for path in paths]
     if len({path.name for path in paths}) < len(paths):
         raise UserError("two notebooks have one name, so one would replace the other; run them apart")
     settings = {"profile": find_profile(profile, NOTEBOOK_PROFILES), "data": located(resolve_data(data))}
     stamp = Run.begin(run, settings["profile"]).stamp
-    (run / "notebooks").mkdir(parents=True, exist_ok=True)
+    with naming(run):
+        (run / "notebooks").mkdir(parents=True, exist_ok=True)
     parameters: dict[str, Any] = {} if profile == "auto" else {"profile": settings["profile"]}
     parameters |= {} if data == "auto" else {"data": settings["data"]}
     parameters |= {} if seed is None else {"seed": seed}
@@ -72,7 +76,7 @@ def run_notebooks(
     finally:
         made = f"{stamp.date}, fusionlab {stamp.commit}, {stamp.versions}"
         kept = {**settings, "made": made, "outcomes": [dataclasses.asdict(outcome) for outcome in outcomes]}
-        (run / "run.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        write_text(run / "run.json", json.dumps(kept, indent=1))
         write_report(run)
     return outcomes
 

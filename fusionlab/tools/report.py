@@ -11,6 +11,7 @@ from typing import Any
 
 from fusionlab.bench import records
 from fusionlab.errors import UserError
+from fusionlab.files import write_text
 from fusionlab.paths import asset
 from fusionlab.targets import TARGETS
 from fusionlab.tools.offline import to_html
@@ -21,10 +22,11 @@ COLUMNS = (*records.FIELDS[2:], *records.STAMP_FIELDS)  # after the run and the 
 def write_report(run: Path) -> Path:
     """Writes `<run>/index.html` from the run's `run.json`, `records.csv` and `notebooks/`; returns its path.
 
-    Each of the three may be absent, as in a run of `fusionlab reproduce`. Raises UserError where all are.
+    Each of the three may be absent, as in a run of `fusionlab reproduce`. Raises UserError where all are, and
+    for a run.json that `fusionlab run` did not write.
     """
     run = Path(run)
-    settings = json.loads((run / "run.json").read_text("utf-8")) if (run / "run.json").exists() else {}
+    settings = _settings(run / "run.json")
     rows = records.read(run) if (run / "records.csv").exists() else []
     if not settings and not rows:
         raise UserError(f"{run} holds neither run.json nor records.csv; name a folder under runs")
@@ -41,8 +43,27 @@ def write_report(run: Path) -> Path:
         _unconverted(unconverted),
     ]
     path = run / "index.html"
-    path.write_text(_page(f"fusionlab run {run.name}", "\n".join(filter(None, body))), encoding="utf-8")
+    write_text(path, _page(f"fusionlab run {run.name}", "\n".join(filter(None, body))))
     return path
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """What `run_notebooks` left of a run; empty without the file, UserError for another one of the name."""
+    if not file.exists():
+        return {}
+    kinds: dict[str, Any] = {"name": str, "ok": bool, "seconds": (int, float), "error": str}
+    try:
+        found = json.loads(file.read_bytes())
+        texts = [found[name] for name in ("profile", "data", "made")]
+        sound = all(isinstance(text, str) for text in texts) and isinstance(found["outcomes"], list)
+        for outcome in found["outcomes"]:
+            sound = sound and all(isinstance(outcome[name], kind) for name, kind in kinds.items())
+            sound = sound and re.fullmatch(r"[^/\\\0]+", outcome["name"]) is not None
+        if not sound:
+            raise ValueError("a value of another kind")
+    except (ValueError, KeyError, TypeError, RecursionError) as fault:
+        raise UserError(f"{file} is none that fusionlab run wrote ({fault!r}); remove it") from fault
+    return dict(found)
 
 
 def _page(title: str, body: str) -> str:

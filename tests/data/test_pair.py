@@ -431,7 +431,7 @@ def test_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(Image.Image, "save", half)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"kept\.png cannot be written \(disk full\)"):
         write_image(torch.zeros(1, 1, 4, 4), path)
     assert read_image(path).min() == 1
     assert list(tmp_path.iterdir()) == [path]

@@ -224,7 +224,7 @@ def test_the_scenes_student_repeats_learns_and_is_scored_on_unseen_scenes(
     assert_apart(unseen, allowed, 2)
     torch.manual_seed(0)
     untrained = Fuser("untrained", "none", "none", Student())
-    kept = load("mmdrfuse", tmp_path / "a" / "mmdrfuse_student.safetensors")
+    kept = load("mmdrfuse", tmp_path / "a" / "mmdrfuse-student-smoke-seed0.safetensors")
     assert kept.sha256 == made[0].weights
     distances = []
     for fuser in (kept, untrained):
@@ -292,7 +292,7 @@ def test_each_rule_of_saving_and_each_convention_ranks_five_on_the_same_test_pai
     # One rule and convention by hand.
     fusers = {name: load(name) for name in ("average", "maximum", "laplacian")}
     fusers |= {"released": load("mmdrfuse", "official")}
-    fusers |= {"ours": load("mmdrfuse-distilled", tmp_path / "mmdrfuse_distilled.safetensors")}
+    fusers |= {"ours": load("mmdrfuse-distilled", tmp_path / "mmdrfuse-ranks-smoke-seed0.safetensors")}
     ir, vi = ([to_uint8(getattr(pair, role)) for pair in unseen] for role in ("ir", "vi"))
     means = {}
     for name, fuser in fusers.items():
@@ -329,7 +329,8 @@ def test_the_papers_and_the_released_recipe_train_and_are_scored(shared, tmp_pat
     # What each minimised stands in its checkpoint: Section 4.1.2, and what was released.
     weights = {}
     for name, who in itertools.product(("paper", "released"), ("teacher", "student")):
-        with safe_open(tmp_path / "checkpoints" / f"{name}-{who}-0.safetensors", "pt") as file:
+        kept = tmp_path / "checkpoints" / "mmdrfuse-recipe-smoke" / f"{name}-{who}-0.safetensors"
+        with safe_open(kept, "pt") as file:
             weights[name, who] = json.loads(file.metadata()["run"])["weights"]
     assert weights["paper", "student"] == {
         "intensity": 2.0, "gradient": 1.0, "perception": 1.0, "distillation": 0.1, "refresh": 1.0,
