@@ -18,8 +18,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fusionlab.data.folders import doubt, read_pair, refuse_one_file
+from fusionlab.data.imagefile import FORMATS
 from fusionlab.data.names import Matches, match_roles
-from fusionlab.data.pair import FORMATS, Scale, full, luminance, read_image, to_uint8, write_image
+from fusionlab.data.pair import Scale, full, luminance, read_image, to_uint8, write_image
 from fusionlab.data.ranges import Rule, check_rule, find_range
 from fusionlab.errors import UserError, out_of_memory
 from fusionlab.files import write_text
@@ -27,6 +28,7 @@ from fusionlab.fuser import Fuser, fuse
 from fusionlab.metrics import METRICS, Scores, compare
 from fusionlab.metrics.conventions import find_convention
 from fusionlab.metrics.scores import joined
+from fusionlab.paths import is_utf8
 from fusionlab.processes import in_processes
 from fusionlab.tables import RowFile, refuse_inputs, resolved
 
@@ -352,6 +354,8 @@ def match_paths(roles: dict[str, Path], suffixes: Mapping[str, str] | None = Non
     for role, path in roles.items():
         if not path.exists():
             raise UserError(f"{path} does not exist; give the {role} image, or the folder of them")
+        if not is_utf8(path):
+            raise UserError(f"{path} has a name that is not UTF-8; rename it, or what it lies in")
     paths = list(roles.values())
     if files := [str(path) for path in paths if not path.is_dir()]:
         if len(files) < len(paths):

@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from fusionlab import __version__, data_cli
 from fusionlab.errors import UserError, require_seed
 from fusionlab.methods import METHODS
+from fusionlab.paths import printable
 
 
 class Friendly(TyperGroup):
@@ -40,10 +41,13 @@ class Friendly(TyperGroup):
                 _drop_output()
             else:  # a broken pipe, with which click ends in silence, or a bug
                 raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             typer.echo("stopped", err=True)
-            raise typer.Exit(130) from None
-        typer.echo(f"error: {reason}", err=True)
+            # 128 and the number of the signal, which only a request to end brings along.
+            raise typer.Exit(
+                143 if "SIGTERM" in stop.args else 129 if "SIGHUP" in stop.args else 130
+            ) from None
+        typer.echo(f"error: {printable(reason)}", err=True)
         raise typer.Exit(1)
 
 
@@ -280,8 +284,8 @@ def conventions(
 def _finish(done: int, failures: dict[str, str], what: str) -> None:
     """Names what was left out on stderr, prints the count, and exits with 1 where anything failed."""
     for name, reason in sorted(failures.items()):
-        typer.echo(f"error: {name}: {reason}", err=True)
-    typer.echo(f"{done} of {done + len(failures)} {what}")
+        typer.echo(f"error: {printable(f'{name}: {reason}')}", err=True)
+    typer.echo(printable(f"{done} of {done + len(failures)} {what}"))
     if failures:
         raise typer.Exit(1)
 
@@ -301,16 +305,23 @@ def run(
     folder: Annotated[Path, typer.Option("--notebooks", metavar="FOLDER", help="Where they are.")] = Path(
         "notebooks"
     ),
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--cell-limit", metavar="SECONDS", min=1, help="Longer cells fail; none where left out."
+        ),
+    ] = None,
 ) -> None:
     """Execute notebooks and write a report.
 
     All goes into a new run folder. A notebook that fails does not stop the next one; the exit code is then 1.
+    Stopped by Ctrl-C or SIGTERM, it reports what was done.
 
     \b
     Examples:
       fusionlab run
       fusionlab run 00 07 --profile smoke
-      fusionlab run my_notebook.ipynb --data tno --seed 1
+      fusionlab run my_notebook.ipynb --data tno --seed 1 --cell-limit 600
     """
     _need_course()
     from fusionlab.tools.notebooks import run_notebooks
@@ -318,10 +329,10 @@ def run(
     require_seed(seed or 0)
     files = _notebooks(notebooks or [], folder)
     with _new_run() as target:
-        outcomes = run_notebooks(files, profile, data, seed, target)
+        outcomes = run_notebooks(files, profile, data, seed, target, limit=limit)
     for outcome in outcomes:
         verdict = "ok" if outcome.ok else f"failed: {outcome.error.splitlines()[-1]}"
-        typer.echo(f"{outcome.name} {outcome.seconds:.0f} s {verdict}")
+        typer.echo(printable(f"{outcome.name} {outcome.seconds:.0f} s {verdict}"))
     typer.echo(target / "index.html")
     if not all(outcome.ok for outcome in outcomes):
         raise typer.Exit(1)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fusionlab.paths import printable
+
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, fetch and verify data sets.")
 Split = Annotated[str | None, typer.Option(metavar="SPLIT", help="Only this split.")]
 
@@ -96,7 +98,7 @@ def verify_sets(
             files = [file for file in files if file.repository]
         faults = fetch.dead(files) if online else fetch.verify(files)
         for fault in faults:
-            typer.echo(f"error: {fault}", err=True)
+            typer.echo(f"error: {printable(fault)}", err=True)
         count = len({(file.role, file.pair) for file in files})
         what = "addresses alive" if online else "files verified"
         size = datasets()[name].size(split)

@@ -17,7 +17,8 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from fusionlab import paths
-from fusionlab.data.pair import read_bytes, to_uint8
+from fusionlab.data.imagefile import read_bytes
+from fusionlab.data.pair import to_uint8
 from fusionlab.data.registry import choose
 from fusionlab.data.sources import locate
 from fusionlab.errors import UserError, require_seed
@@ -50,8 +51,7 @@ class Fuser:
         """Fuses two (B, 1, H, W) float32 images in [0, 1], 16x16 or larger, into one clipped to [0, 1].
 
         Raises UserError for other shapes, types or ranges, for images on another device than the weights, and
-        where the method's own answer has values that are not finite, and for frames that need more memory
-        than a CPU has to spare.
+        where the method's own answer is not finite, or needs more memory than a CPU has to spare.
         """
         return self.unclipped(ir, vi).clamp(0, 1)
 
@@ -60,12 +60,14 @@ class Fuser:
         """The same before clipping, which is what some released scripts stretch."""
         self._require_images(ir, vi)
         if self.reach is not None and ir[0].numel() > WHOLE:
-            fused = in_tiles(self.network, ir, vi, self.reach)
-        else:
-            self._require_memory(ir)
-            # On the CPU, so that a seed means the same noise on every device.
-            noise = {"generator": torch.Generator().manual_seed(self.seed)} if self.stochastic else {}
-            fused = self.network(ir, vi, **noise)
+            return self._whole(in_tiles(self.network, ir, vi, self.reach))
+        self._require_memory(ir)
+        # On the CPU, so that a seed means the same noise on every device.
+        noise = {"generator": torch.Generator().manual_seed(self.seed)} if self.stochastic else {}
+        return self._whole(self.network(ir, vi, **noise))
+
+    def _whole(self, fused: Tensor) -> Tensor:
+        """Raises UserError for an image that is not finite."""
         if not torch.stack(torch.aminmax(fused)).isfinite().all():  # both are NaN where any value is
             raise UserError(
                 f"{self.name} (weights {self.weights}) gave NaN or infinite values on these images; use "
@@ -192,6 +194,25 @@ def load(name: str, weights: str | Path = "ours", device: str | torch.device = "
     return Fuser(name, label, sha256, network.to(device).eval(), method.stochastic, seed, method.reach)
 
 
+def _differences(needed: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """What keeps weights from filling a network, in one line; "" where nothing does."""
+    missing, foreign = (
+        [key for key in needed if key not in given],
+        [key for key in given if key not in needed],
+    )
+    other = [key for key in needed if key in given and needed[key].shape != given[key].shape]
+    found = []
+    if missing:
+        found.append(f"{len(missing)} of {len(needed)} tensors are missing ({_some(missing)})")
+    if foreign:
+        found.append(f"{len(foreign)} are none of its own ({_some(foreign)})")
+    if other:
+        key = other[0]
+        sizes = f"{tuple(given[key].shape)} for {tuple(needed[key].shape)}"
+        found.append(f"{len(other)} have another shape ({key} {sizes} first)")
+    return ", ".join(found)
+
+
 def describe(fuser: Fuser) -> str:
     """What was loaded, in one line: method, weights, their hash, and the memory it needs where that grows."""
     if fuser.sha256 == "none":
@@ -212,13 +233,9 @@ def fuse(fuser: Fuser, ir: Tensor, vi: Tensor, save: str = "clip") -> Tensor:
 
 def _require_fit(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
     """Raises UserError, in one line, where weights of a file differ from a network's in more than values."""
-    if lacking := [key for key in wanted if key not in state]:
-        raise UserError(f"it lacks {_some(lacking)}")
-    if foreign := [key for key in state if key not in wanted]:
-        raise UserError(f"it has {_some(foreign)}, which the network has not")
+    if differences := _differences(wanted, state):
+        raise UserError(differences)
     for key, value in state.items():
-        if value.shape != wanted[key].shape:
-            raise UserError(f"{key} is of shape {tuple(value.shape)}, needed is {tuple(wanted[key].shape)}")
         if value.is_floating_point() != wanted[key].is_floating_point() or value.is_complex():
             raise UserError(f"{key} holds numbers of type {str(value.dtype).removeprefix('torch.')}")
         if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
@@ -251,7 +268,7 @@ def _contents(name: str, method: Method, weights: str | Path) -> list[_Content]:
                 "weights out, or give a file"
             )
         return [_read(name, file) for file in method.weights[str(weights)]]
-    if not Path(weights).is_file():
+    if not paths.regular(weights).is_file():
         raise UserError(f"there is no weight file {weights}; give 'ours', 'official' or an existing file")
     found = dict.fromkeys(f for files in method.weights.values() for f in files if isinstance(f, Found))
     return [_read_file(Path(weights)), *(_read(name, file) for file in found)]
@@ -293,7 +310,7 @@ def _read_released(name: str, wanted: Released) -> _Content:
 
 def _read_file(file: Path, part: str = "") -> _Content:
     """A file of safetensors, with what it says of its network's sizes, or a foreign PyTorch checkpoint."""
-    content = read_bytes(file)
+    content = read_bytes(file, -1)
     sha256 = hashlib.sha256(content).hexdigest()
     if file.suffix != ".safetensors":
         return _Content(str(file), part, sha256, *_unwrapped(_checkpoint(file, content)))
@@ -310,7 +327,7 @@ def _read_file(file: Path, part: str = "") -> _Content:
 
 def _unwrapped(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
     """The weights under their own names, and whether all were named "module.", as DataParallel saves them."""
-    wrapped = bool(state) and all(key.startswith("module.") for key in state)
+    wrapped = bool(state) and all(str(key).startswith("module.") for key in state)
     return ({key.removeprefix("module."): x for key, x in state.items()} if wrapped else state), wrapped
 
 
@@ -318,10 +335,9 @@ def _checkpoint(file: Path, content: bytes) -> dict[str, Tensor]:
     """The state dict in a PyTorch file, read without running any of its code."""
     try:
         if zipfile.is_zipfile(io.BytesIO(content)):
-            with zipfile.ZipFile(io.BytesIO(content)) as parts:
-                if sum(part.file_size for part in parts.infolist()) > len(
-                    content
-                ):  # torch compresses nothing
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                unpacked = sum(part.file_size for part in archive.infolist())
+                if unpacked > len(content):  # torch compresses nothing
                     raise UserError(f"{file} unpacks to more than it is; save network.state_dict() alone")
         weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except UserError:
@@ -331,8 +347,8 @@ def _checkpoint(file: Path, content: bytes) -> dict[str, Tensor]:
             f"{file} is no PyTorch state dict ({type(fault).__name__}); give a safetensors file"
         ) from fault
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        names = f" ({_some([str(key) for key in weights])})" if isinstance(weights, dict) else ""
-        raise UserError(f"{file} holds more than a state dict{names}; save network.state_dict() alone")
+        keys = f" ({_line(', '.join(map(str, list(weights)[:5])))})" if isinstance(weights, dict) else ""
+        raise UserError(f"{file} holds more than a state dict{keys}; save network.state_dict() alone")
     if other := [key for key in weights if not isinstance(key, str)]:
         raise UserError(
             f"{file} calls a weight {str(other[0])[:80]}, where names are text; it is no state dict"
@@ -346,7 +362,7 @@ def _some(names: list[str]) -> str:
     return ascii(few).strip("'\"") + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _line(fault: Exception) -> str:
+def _line(fault: object) -> str:
     """What an exception says, in one short line."""
     return " ".join(str(fault).split())[:200]
 

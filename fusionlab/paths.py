@@ -1,7 +1,9 @@
 """Where things are: files shipped with the project, weights, data mirrors, caches and runs."""
 
 import os
+import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fusionlab.errors import UserError
 
@@ -34,14 +36,61 @@ def mirror() -> Path | None:
     if not folder or mirror_address():
         return None
     if not Path(folder).is_dir():
-        raise UserError(f"FUSIONLAB_MIRROR names {folder}, which is no folder; unset it or correct it")
+        raise UserError(
+            f"FUSIONLAB_MIRROR names {without_password(folder)}, which is no folder; unset it or correct it"
+        )
     return Path(folder)
 
 
 def mirror_address() -> str | None:
-    """The http(s) address FUSIONLAB_MIRROR names, laid out like the registry; None where it is no address."""
+    """The http(s) address FUSIONLAB_MIRROR names, laid out like the registry; None where it is no address.
+
+    Raises UserError where it is malformed.
+    """
     address = os.environ.get("FUSIONLAB_MIRROR", "")
-    return address.rstrip("/") if address.startswith(("http://", "https://")) else None
+    if not address.lower().startswith(("http://", "https://")):
+        return None
+    try:
+        parts = urlsplit(address)
+        well_formed = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # such as a port that is no number
+        well_formed = False
+    if not well_formed:  # it is not shown, since a password may stand anywhere in it
+        raise UserError("FUSIONLAB_MIRROR is no well-formed address; write http(s)://host/path, %2F for /")
+    return address.rstrip("/")
+
+
+def without_password(text: str) -> str:
+    """A text without the user names and passwords of the addresses in it."""
+    return re.sub(r"(?<=//)[^/\s]*@", "", text)
+
+
+def printable(text: str) -> str:
+    """A text that any terminal shows on one line: control characters and bytes that are no UTF-8 escaped."""
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1].replace("\\udc", "\\x")
+        for character in text
+    )
+
+
+def is_utf8(name: str | Path) -> bool:
+    """Whether a name can be written into a table, a page or a record: not every file system asks for that."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def regular(path: str | Path) -> Path:
+    """The path of a file, where it may be opened; raises UserError for a pipe or device, which may never end.
+
+    What is not there is left to whoever opens it.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path} is a pipe or device and is not read; save its content to a file")
+    return path
 
 
 def cache() -> Path:

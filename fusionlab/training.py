@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from fusionlab.data.pair import read_bytes
+from fusionlab.data.imagefile import read_bytes
 from fusionlab.errors import UserError
 from fusionlab.files import write_bytes
 
@@ -212,7 +212,7 @@ _UNHASHED = "?" * 64  # in the hash's own place
 
 def _content(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """What a checkpoint says of itself, and its tensors; raises UserError for one that is not as written."""
-    content = read_bytes(file)
+    content = read_bytes(file, -1)
     try:
         tensors = load_safetensors(content)
         metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]

@@ -53,6 +53,12 @@ def make() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+def pytest_collection_modifyitems(items):
+    """What is marked `nightly` takes long and runs where FUSIONLAB_NIGHTLY is set."""
+    if not os.environ.get("FUSIONLAB_NIGHTLY"):
+        items[:] = [item for item in items if item.get_closest_marker("nightly") is None]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """With the shared data present, a test skipped for lack of it is a failure."""

@@ -70,13 +70,16 @@ STUDENT = Student().state_dict()
 MISFITS = {
     "of another network": (
         Teacher(16).state_dict(),
-        "it has conv3.1.weight, .* and 19 more, which",
+        r"22 are none of its own \(conv3\.1\.weight, .* and 19 more\), 4 have another shape",
     ),
-    "one is missing": (without(STUDENT, "conv2.1.bias"), "it lacks conv2.1.bias$"),
-    "one too many": (STUDENT | {"epoch": torch.ones(1)}, "it has epoch, which the network has not"),
-    "wider": (Student(hidden=8).state_dict(), r"conv1.1.weight is of shape \(8, 2, 3, 3\), needed is \(4,"),
-    "half wrapped": (STUDENT | {"module.a": torch.ones(1)}, "it has module.a,"),
-    "empty": ({}, "it lacks conv1.1.weight, .* and 1 more"),
+    "one is missing": (without(STUDENT, "conv2.1.bias"), r"1 of 4 tensors are missing \(conv2\.1\.bias\)"),
+    "one too many": (STUDENT | {"epoch": torch.ones(1)}, r"1 are none of its own \(epoch\)"),
+    "wider": (
+        Student(hidden=8).state_dict(),
+        r"3 have another shape \(conv1.1.weight \(8, 2, 3, 3\) for \(4,",
+    ),
+    "half wrapped": (STUDENT | {"module.a": torch.ones(1)}, r"\(module\.a\)"),
+    "empty": ({}, "4 of 4 tensors are missing"),
 }
 
 

@@ -57,7 +57,7 @@ def test_command_line_answers_without_torch(module):
 
 @pytest.mark.parametrize("module", ["fusionlab.data", "fusionlab.data.registry", "fusionlab.tools.doctor"])
 def test_the_registry_and_the_doctor_need_no_third_party_package(module):
-    assert not {"torch", "numpy", "PIL", "pooch"} & loaded(f"import {module}")
+    assert not {"torch", "numpy", "PIL", "requests"} & loaded(f"import {module}")
 
 
 def test_no_module_loads_torchvision_or_lpips():

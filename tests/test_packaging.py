@@ -181,6 +181,19 @@ def test_nightly_keeps_what_it_ran():
     assert any("upload-artifact" in step.get("uses", "") for step in job["steps"])
 
 
+def test_nightly_runs_what_is_marked_so():
+    nightly = yaml.safe_load((ROOT / ".github" / "workflows" / "nightly.yml").read_text(encoding="utf-8"))
+    (job,) = nightly["jobs"].values()
+    whole = [
+        step
+        for step in job["steps"]
+        if step.get("run", "").startswith(".venv/bin/python -m pytest --durations")
+    ]
+    assert [step["env"].get("FUSIONLAB_NIGHTLY") for step in whole] == ["1"]
+    marked = [path for path in files() if path.suffix == ".py" and b"mark.nightly" in path.read_bytes()]
+    assert len(marked) > 2
+
+
 def test_make_help_lists_every_command(make):
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE)

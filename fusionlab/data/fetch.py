@@ -1,11 +1,22 @@
-"""Registered files fetched into the cache and verified there; the only code of the package that downloads."""
+"""Registered files fetched into the cache and verified there; the only code of the package that downloads.
 
+A server is not trusted: no more is taken than the registered size, in bounded time, and a file gets its name
+only when its SHA-256 is right. Several `data get` may run beside each other.
+"""
+
+import hashlib
+import os
+import stat
+import tempfile
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from http.client import HTTPException
 from pathlib import Path
-from threading import Event
+from queue import Empty, SimpleQueue
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 from tqdm import tqdm
 
@@ -19,8 +30,14 @@ if TYPE_CHECKING:
 
 RAW = "https://raw.githubusercontent.com/{repository}/{commit}/{source}"
 TIMEOUT = 20.0  # seconds without an answer, or without a further byte
-RETRIES = 2  # pooch waits one second before the first, two before the second
+PATIENCE = 90.0  # seconds that any file may take in all, with every try ...
+SLOWEST = 10_000  # ... and a second more for so many bytes
+RETRIES = 2
+PAUSE = 1.0  # seconds before the first of them, twice that before the second
+REDIRECTS = 5
 THREADS = 8
+DRAFT = ".fetching-"  # what names of unfinished files begin with
+STALE = 3600.0  # seconds after which a draft belongs to no process that lives
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -54,52 +71,36 @@ def get(files: Sequence[File]) -> None:
     """Fetches files into the cache: from the mirror where there is one, else from their sources.
 
     A file comes under its name only when its SHA-256 is right; what had that name before is removed first.
-    The first failure stops the rest and raises UserError; what is already there stays, for the next try.
+    The first failure stops the rest and raises UserError, as do a server that sends more than is registered
+    and one that is too slow; what is already there stays, for the next try. What killed runs left is removed.
     """
-    import pooch
-    import requests
-
-    pooch.get_logger().setLevel("WARNING")
     folder = paths.mirror()
-    origins = {file.path: str(folder / file.path) if folder else address(file) for file in files}
-    pup = pooch.create(
-        path=paths.cache(),
-        base_url="",
-        registry={file.path: file.sha256 for file in files},
-        urls=origins,
-        retry_if_failed=0 if folder else RETRIES,
-    )
-    transfer = _copy if folder else pooch.HTTPDownloader(timeout=TIMEOUT, chunk_size=2**16)
-    stopped = Event()
-
-    def download(origin: str, target: str, caller: object) -> None:
-        if stopped.is_set():  # after Ctrl-C nobody waits for another try
-            raise UserError(f"{origin} was not fetched: stopped")
-        transfer(origin, target, caller)
+    stopped, writing = Event(), Lock()
+    _sweep({_cached(file).parent for file in files})
 
     def get_one(file: File) -> None:
-        path, origin = _cached(file), origins[file.path]
+        path = _cached(file)
+        if is_cached(file):  # another process was faster
+            return
         try:
             path.unlink(missing_ok=True)
             path.parent.mkdir(parents=True, exist_ok=True)
-            pup.fetch(file.path, downloader=download)
-            path.chmod(0o644)  # pooch leaves the mode of a private temporary file
-        except UserError:
-            raise
-        except requests.RequestException as fault:
-            raise UserError(f"{origin} {_reason(fault)}; try again later, or set FUSIONLAB_MIRROR") from fault
-        except ValueError as fault:
-            raise UserError(
-                f"{origin} is not the registered file {file.path} (SHA-256 differs); it was removed from the "
-                "cache; try again later, or set FUSIONLAB_MIRROR"
-            ) from fault
         except OSError as fault:
-            raise UserError(
-                f"{path} cannot be written ({fault.strerror or 'no permission'}); mend that, or let "
-                "FUSIONLAB_CACHE name another folder"
-            ) from fault
+            raise _unwritable(path, fault) from fault
+        content = _copied(file, folder / file.path) if folder else _tried(file, stopped)
+        with writing:
+            if stopped.is_set():
+                return
+            try:
+                _keep(content, path)
+            except OSError as fault:
+                raise _unwritable(path, fault) from fault
 
-    _all(get_one, files, "fetching", stopped)
+    try:
+        _all(get_one, files, "fetching", stopped)
+    finally:
+        with writing:  # whoever is at it comes to its end, and after that nobody begins
+            pass
 
 
 def verify(files: Sequence[File]) -> list[str]:
@@ -116,16 +117,15 @@ def verify(files: Sequence[File]) -> list[str]:
 
 def dead(files: Sequence[File]) -> list[str]:
     """The addresses that do not answer, each with the reason; nothing is fetched (HEAD requests)."""
-    import requests
 
     def ask(file: File) -> str | None:
         for _ in range(1 + RETRIES):
             try:
-                requests.head(address(file), timeout=TIMEOUT, allow_redirects=True).raise_for_status()
+                _within(_seconds(file), partial(_head, address(file)))
                 return None
-            except requests.RequestException as fault:
+            except _faults() as fault:
                 reason = _reason(fault)
-        return f"{address(file)} {reason}"
+        return f"{paths.without_password(address(file))} {reason}"
 
     return [fault for fault in _all(ask, files, "asking") if fault]
 
@@ -161,20 +161,170 @@ def _removed(file: File) -> str:
     return " (it was removed)"
 
 
-def _copy(origin: str, target: str, _: object) -> None:
-    if not Path(origin).is_file():
+def _sweep(folders: set[Path]) -> None:
+    """Removes the unfinished files that killed processes of this user left in folders of the cache."""
+    for draft in (draft for folder in folders for draft in folder.glob(f"{DRAFT}*")):
+        try:
+            found = draft.lstat()
+            ours = stat.S_ISREG(found.st_mode) and (os.name != "posix" or found.st_uid == os.getuid())
+            if ours and time.time() - found.st_mtime > STALE:
+                draft.unlink()
+        except OSError:
+            continue  # another process removes it, too, or it is not ours to remove: the fetch itself goes on
+
+
+def _keep(content: bytes, path: Path) -> None:
+    """Writes a file that is whole whenever it has its name; its draft is new, by an unpredictable name."""
+    handle, draft = tempfile.mkstemp(prefix=DRAFT, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        os.chmod(draft, 0o644)  # a cache may be shared, a temporary file is private
+        os.replace(draft, path)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, fault: OSError) -> UserError:
+    return UserError(
+        f"{path} cannot be written ({fault.strerror or 'no permission'}); mend that, or let "
+        "FUSIONLAB_CACHE name another folder"
+    )
+
+
+def _copied(file: File, origin: Path) -> bytes:
+    """The bytes of a file in a mirror folder, checked."""
+    if not origin.is_file():
         raise UserError(f"{origin} is not in the mirror; add it, or unset FUSIONLAB_MIRROR")
-    Path(target).write_bytes(Path(origin).read_bytes())
+    return read_verified(file, origin)
 
 
-def _reason(fault: "requests.RequestException") -> str:
-    if fault.response is not None:
-        return f"answers {fault.response.status_code} ({fault.response.reason})"
+def _tried(file: File, stopped: Event) -> bytes:
+    """The bytes of a file on the network, checked; tried again after a failure, but not once `stopped`."""
+    origin = paths.without_password(address(file))
+    end = time.monotonic() + _seconds(file)
+    failure = UserError(f"{origin} was not fetched: stopped")
+    for attempt in range(1 + RETRIES):
+        if stopped.wait(PAUSE * attempt):
+            break
+        try:
+            return _within(end - time.monotonic(), partial(_download, file, stopped))
+        except WrongBytesError as fault:
+            failure = UserError(
+                f"{origin} is not the registered file {file.path} ({fault}); nothing of it is kept; try "
+                "again later, or set FUSIONLAB_MIRROR"
+            )
+        except _TooSlowError:
+            raise UserError(
+                f"{origin} sent less than {file.bytes} bytes in {_seconds(file):.3g} s; try again later, or "
+                "set FUSIONLAB_MIRROR"
+            ) from None
+        except _faults() as fault:
+            failure = UserError(f"{origin} {_reason(fault)}; try again later, or set FUSIONLAB_MIRROR")
+    raise failure
+
+
+def _download(file: File, stopped: Event) -> bytes:
+    """The bytes that a server sends for a file: not one more than it has, and as they come."""
+    import requests
+
+    content = b""
+    with requests.Session() as session, _answer(session, "GET", address(file)) as answer:
+        # Not iter_content, which unpacks: a kilobyte may hold a gigabyte.
+        while chunk := answer.raw.read(min(2**16, file.bytes + 1 - len(content)), decode_content=False):
+            content += chunk
+            if len(content) > file.bytes:
+                raise WrongBytesError(f"it goes on after the registered {file.bytes} bytes")
+            if stopped.is_set():
+                break
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise WrongBytesError(f"SHA-256 differs, {len(content)} of {file.bytes} bytes came")
+    return content
+
+
+def _head(url: str) -> None:
+    import requests
+
+    with requests.Session() as session, _answer(session, "HEAD", url):
+        pass
+
+
+def _answer(session: "requests.Session", method: str, url: str) -> "requests.Response":
+    """The answer of a server, its body unread; raises requests.RequestException for one that is no success.
+
+    Redirects are followed here, since a session reads the whole body of each, however long.
+    """
+    import requests
+
+    for _ in range(1 + REDIRECTS):
+        request = requests.Request(method, url, headers={"Accept-Encoding": "identity"})
+        surroundings = session.merge_environment_settings(url, {}, True, None, None)
+        adapter = session.get_adapter(url)
+        answer = adapter.send(session.prepare_request(request), timeout=TIMEOUT, **surroundings)
+        target = session.get_redirect_target(answer)
+        if target is None:
+            answer.raise_for_status()
+            return answer
+        answer.close()
+        url = urljoin(url, target)
+    raise requests.TooManyRedirects("redirected too often", response=answer)
+
+
+class _TooSlowError(OSError):
+    """A server that still answers, but too slowly."""
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    """All that talking to a server raises."""
+    import requests
+    import urllib3
+
+    # ValueError: an address that a redirect named and nobody can read.
+    return requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError
+
+
+def _reason(fault: Exception) -> str:
+    response = getattr(fault, "response", None)
+    if response is not None:
+        return f"answers {response.status_code} ({_short(response.reason)})"
+    if isinstance(fault, _TooSlowError):
+        return "answers too slowly"
     if "timed out" in str(fault):
         return f"gave no answer for {TIMEOUT:g} s"
     if "IncompleteRead" in str(fault):
         return "broke off"
-    return f"could not be fetched ({fault})"
+    return f"could not be fetched ({_short(fault)})"
+
+
+def _short(text: object) -> str:
+    """What a server, or a library in its words, has to say: on one line, and without a password."""
+    line = paths.printable(paths.without_password(str(text)))
+    return line if len(line) <= 400 else f"{line[:400]}..."
+
+
+def _seconds(file: File) -> float:
+    """How long a file may take in all."""
+    return PATIENCE + file.bytes / SLOWEST
+
+
+def _within(seconds: float, work: Callable[[], _Result]) -> _Result:
+    """The result of work that is given up after a time: a server may hold it up in a single read."""
+    done: SimpleQueue[tuple[_Result | None, Exception | None]] = SimpleQueue()
+
+    def attempt() -> None:
+        try:
+            done.put((work(), None))
+        except Exception as fault:  # raised again below
+            done.put((None, fault))
+
+    Thread(target=attempt, daemon=True).start()
+    try:
+        result, fault = done.get(timeout=max(seconds, 0))
+    except Empty:
+        raise _TooSlowError from None
+    if fault:
+        raise fault
+    return result  # type: ignore[return-value]  # None where that is the result
 
 
 def _all(
@@ -182,19 +332,40 @@ def _all(
 ) -> list[_Result]:
     """The results in order, by threads; the first exception, Ctrl-C too, stops what has not begun.
 
-    It sets `stopped` too, for work that can look at it.
+    It sets `stopped` too, for work that can look at it. Nobody waits for the threads: one that a server holds
+    up would hold up the end.
     """
-    with (
-        ThreadPoolExecutor(THREADS) as pool,
-        tqdm(total=len(items), desc=title, unit="file", leave=False) as bar,
-    ):
-        futures = [pool.submit(work, item) for item in items]
-        try:
-            for future in as_completed(futures):
-                future.result()
+    waiting: SimpleQueue[int] = SimpleQueue()
+    done: SimpleQueue[tuple[int, _Result | None, Exception | None]] = SimpleQueue()
+    stopped = stopped or Event()
+    results: dict[int, _Result] = {}
+    for number in range(len(items)):
+        waiting.put(number)
+
+    def attend() -> None:
+        while not stopped.is_set():
+            try:
+                number = waiting.get_nowait()
+            except Empty:
+                return
+            try:
+                done.put((number, work(items[number]), None))
+            except Exception as fault:  # raised again below
+                done.put((number, None, fault))
+
+    try:
+        with tqdm(total=len(items), desc=title, unit="file", leave=False) as bar:
+            for _ in range(min(THREADS, len(items))):
+                Thread(target=attend, daemon=True).start()
+            while len(results) < len(items):
+                try:
+                    number, result, fault = done.get(timeout=0.2)  # without one, Windows keeps Ctrl-C waiting
+                except Empty:
+                    continue
+                if fault:
+                    raise fault
+                results[number] = result  # type: ignore[assignment]  # None where that is the result
                 bar.update()
-        finally:
-            if stopped:
-                stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-        return [future.result() for future in futures]
+    finally:
+        stopped.set()
+    return [results[number] for number in range(len(items))]

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from fusionlab.data.pair import READABLE
+from fusionlab.data.imagefile import READABLE
 from fusionlab.errors import UserError
+from fusionlab.paths import is_utf8
 
 # How names end that say their role, after "_" or "-" and in any case; sets that are published so: FLIR, DJI,
 # CVC-14, LLVIP, M3FD, KAIST.
@@ -146,6 +147,8 @@ def _match(sides: Sequence[_Side]) -> tuple[dict[str, list[Path]], dict[str, str
             faults[stem] = f"{double[0]} and {double[1].name} have one name; keep one of them"
         else:
             whole[stem] = [image for (image,) in found]
+    for stem in [stem for stem in whole if not is_utf8(stem)]:
+        faults[stem] = f"{whole.pop(stem)[0]} has a name that is not UTF-8; rename it and its partners"
     return whole, faults
 
 

@@ -1,7 +1,5 @@
 """A pair of registered images: read from files, split into luminance and colour, joined and written."""
 
-import io
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +8,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from fusionlab.data.imagefile import FORMATS, open_image, read_bytes
 from fusionlab.errors import UserError
 from fusionlab.files import replacing
 
 if TYPE_CHECKING:
     from fusionlab.scenes import Truth
-
-# File suffix -> what Pillow calls the format: those written, and those read.
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
-READABLE = FORMATS | {".webp": "WEBP"}
 
 # What the values of a file are, and the greatest of each kind; what is 0 is 0 in all of them.
 Kind = Literal["8-bit", "16-bit", "float"]
@@ -148,14 +143,6 @@ def read_image(path: str | Path, scale: Scale = full) -> Tensor:
     return decode_image(read_bytes(path), path, scale)
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a file; raises UserError where it cannot be read."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from error
-
-
 def decode_image(data: bytes, path: str | Path, scale: Scale = full) -> Tensor:
     """As read_image, for the bytes of a file; the path serves the error messages."""
     values = scale(decode_raw(data, path))
@@ -165,64 +152,9 @@ def decode_image(data: bytes, path: str | Path, scale: Scale = full) -> Tensor:
     return image[None, None] if image.ndim == 2 else image.permute(2, 0, 1)[None].contiguous()
 
 
-def _load(data: bytes, path: str | Path) -> Image.Image:
-    """The decoded image, turned upright.
-
-    Decoding from bytes and not from the path keeps Pillow from mapping the file into memory, where it turns
-    TIFF files with an orientation the wrong way (seen in Pillow 13.0).
-    """
-    if not data:
-        raise UserError(f"{path} is empty (0 bytes); fetch or write it again")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(data), formats=sorted(set(READABLE.values())))
-            if image.format == "TIFF":
-                _check_tiff(image, path)
-            # Further pictures of a camera's MPO file are previews; those of a TIFF or PNG may be anything.
-            pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            image.load()
-            image = ImageOps.exif_transpose(image)
-    except (UserError, MemoryError):
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"{path} is too large to open safely ({error}); cut or shrink it first") from error
-    except UnidentifiedImageError as error:
-        raise UserError(
-            f"{path} is no PNG, JPEG, BMP, TIFF or WebP image, or has 64-bit values, or has no pixels; "
-            "convert or fetch it again"
-        ) from error
-    # Pillow's decoders raise almost any exception on damaged bytes.
-    except Exception as error:
-        raise UserError(f"{path} is damaged ({error}); fetch or convert it again") from error
-    if pages > 1:
-        raise UserError(f"{path} holds {pages} images; save the one that is meant to a file of its own")
-    return image
-
-
-def _check_tiff(image: Image.Image, path: str | Path) -> None:
-    """Refuses the kinds of TIFF that Pillow silently opens with wrong values (seen in Pillow 13.0)."""
-    tags = image.tag_v2  # type: ignore[attr-defined]  # Image.open cannot say that this is a TiffImageFile
-    bits_tag, photometric_tag, planar_tag, sample_format_tag = 258, 262, 284, 339
-    bits = set(tags.get(bits_tag, (1,)))
-    wrong = {
-        "signed integers": 2 in tags.get(sample_format_tag, (1,)),
-        "12 bits": not bits <= {1, 2, 4, 8, 16, 32},
-        "more than 8 bits, white is zero": max(bits) > 8 and tags.get(photometric_tag) == 0,
-        "more than 8 bits, planes apart": max(bits) > 8
-        and tags.get(planar_tag) == 2
-        and len(image.getbands()) > 1,
-    }
-    for kind, found in wrong.items():
-        if found:
-            raise UserError(
-                f"{path} is a TIFF of a kind that cannot be read ({kind}); save it as a 16-bit PNG"
-            )
-
-
 def decode_raw(data: bytes, path: str | Path) -> Raw:
     """The values that the bytes of a file hold, not scaled yet; raises UserError as read_image does."""
-    image = _load(data, path)
+    image = open_image(data, path)
     if image.mode == "F":
         values = np.array(image, dtype=np.float32)
         if not np.isfinite(values).all():

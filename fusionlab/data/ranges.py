@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from fusionlab.data.pair import GREATEST, READABLE, Kind, Raw, Scale, decode_raw, full, read_bytes
+from fusionlab.data.imagefile import READABLE, read_bytes
+from fusionlab.data.pair import GREATEST, Kind, Raw, Scale, decode_raw, full
 from fusionlab.errors import UserError
 
 # "auto": the robust range of all images; "full": that of the file type; (low, high): the values that become 0

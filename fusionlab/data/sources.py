@@ -9,10 +9,12 @@ from torch import Tensor
 
 from fusionlab import paths
 from fusionlab.data.folders import Pairs, join_pair, open_folder
-from fusionlab.data.pair import Pair, decode_image, read_bytes, rgb_to_ycbcr
+from fusionlab.data.imagefile import read_bytes
+from fusionlab.data.pair import Pair, decode_image, rgb_to_ycbcr
 from fusionlab.data.ranges import Rule
 from fusionlab.data.registry import File, choose, datasets
 from fusionlab.errors import UserError
+from fusionlab.paths import is_utf8
 
 # What goes in as ir and as vi. In medical pairs MRI is the visible side, as CDDFuse and MMDRFuse have it.
 IR_ROLES = {"ir", "ct", "pet", "spect"}
@@ -84,6 +86,8 @@ def _open_real(data: str | Path, split: str | None, ir_range: Rule, vi_range: Ru
         if not Path(data).is_dir():
             known = ", ".join(["scenes", *(s.name for s in datasets().values() if s.kind == "pairs")])
             raise UserError(f"{data!r} is neither a dataset nor a folder; use one of {known}, or a folder")
+    if not is_utf8(name_of(data)):
+        raise UserError(f"{data} has a name that is not UTF-8, which no record can hold; rename it")
     opened = open_folder(Path(data).expanduser(), split, ir_range, vi_range)
     return replace(opened, data=name_of(data))
 
@@ -149,9 +153,10 @@ class WrongBytesError(UserError):
 
 def read_verified(file: File, path: Path) -> bytes:
     """The bytes of a file; raises UserError where it cannot be read, WrongBytesError where it is another."""
-    data = read_bytes(path)
+    data = read_bytes(path, file.bytes + 1)  # one byte more tells a longer file
     if len(data) != file.bytes:
-        raise WrongBytesError(f"{path} has {len(data)} bytes, registered are {file.bytes}; fetch it again")
+        found = f"{len(data)} bytes" if len(data) < file.bytes else f"more than {file.bytes} bytes"
+        raise WrongBytesError(f"{path} has {found}, registered are {file.bytes}; fetch it again")
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise WrongBytesError(f"{path} differs from the registered file (SHA-256); fetch it again")
     return data

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from fusionlab.data.pair import read_bytes
+from fusionlab.data.imagefile import read_bytes
 from fusionlab.errors import UserError
 from fusionlab.paths import find_weights
 
@@ -223,7 +223,7 @@ def read_backbone(name: str) -> dict[str, Tensor]:
             f"{backbone.file} is not here ({backbone.origin}; not ours to ship): put it into a folder that "
             "FUSIONLAB_WEIGHTS names, or choose another distance by name"
         )
-    content = read_bytes(path)
+    content = read_bytes(path, limit=2**32)
     if hashlib.sha256(content).hexdigest() != backbone.sha256:
         raise UserError(f"{path} is not the file it should be (SHA-256 differs); replace it")
     return {key: value.float() for key, value in load(content).items()}

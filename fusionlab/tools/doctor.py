@@ -13,7 +13,7 @@ from fusionlab.errors import UserError
 # Distribution -> module, where the names differ.
 CORE = ("torch", "numpy", "scipy", "pillow", "safetensors", "typer", "tqdm")
 MODULES = {"pillow": "PIL"}
-DOWNLOADS = ("pooch",)  # asked for by `fusionlab data get` alone
+DOWNLOADS = ("requests",)  # asked for by `fusionlab data get` alone
 COURSE = (
     *("ipykernel", "ipywidgets", "jupyterlab", "latex2mathml", "matplotlib"),
     *("nbclient", "nbconvert", "nbformat", "papermill"),

@@ -3,9 +3,12 @@
 import dataclasses
 import json
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from fusionlab.data.registry import datasets
 from fusionlab.errors import UserError, require_seed
 from fusionlab.files import naming, write_text
 from fusionlab.lab.session import NOTEBOOK_PROFILES, resolve_data
-from fusionlab.paths import mirror_address
+from fusionlab.paths import is_utf8, mirror_address, printable, regular
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,22 @@ def run_notebooks(
     limit: int | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> list[Outcome]:
-    """Executes notebooks into `<run>/notebooks`, then writes `<run>/index.html`, also after Ctrl-C.
+    """Executes notebooks into `<run>/notebooks`, then writes `<run>/index.html`, also when stopped.
 
     Profile or data "auto" and seed None leave the notebook's own parameter; a profile given here wins over
     FUSIONLAB_PROFILE. `limit` is in seconds a cell, `variables` are added to the kernels' environment.
-    A failing notebook is reported in its Outcome. Raises UserError for an unknown profile, a seed that is
+    A failing notebook is reported in its Outcome. What ran is kept in `<run>/run.json` after each, for
+    `write_report`, even where this process is killed. Raises UserError for an unknown profile, a seed that is
     none, and where the run cannot be written.
     """
     from fusionlab.tools.report import write_report
 
     require_seed(seed or 0)
     run, paths = Path(run).resolve(), [Path(path).resolve() for path in paths]
+    if foreign := [path.name for path in paths if not is_utf8(path)]:
+        raise UserError(f"{printable(foreign[0])} has a name that is not UTF-8; rename it or its folder")
+    for path in paths:
+        regular(path)
     if len({path.name for path in paths}) < len(paths):
         raise UserError("two notebooks have one name, so one would replace the other; run them apart")
     settings = {"profile": find_profile(profile, NOTEBOOK_PROFILES), "data": located(resolve_data(data))}
@@ -67,22 +75,65 @@ def run_notebooks(
         "FUSIONLAB_RUN": str(run),
     }
     outcomes: list[Outcome] = []
-    try:
-        for path in paths:
-            outcomes.append(_execute(path, run, parameters, surroundings, progress, limit))
-    except KeyboardInterrupt:
-        outcomes.append(Outcome(path.stem, False, 0.0, "interrupted"))
-        raise
-    finally:
+
+    def keep() -> None:
         made = f"{stamp.date}, fusionlab {stamp.commit}, {stamp.versions}"
         kept = {**settings, "made": made, "outcomes": [dataclasses.asdict(outcome) for outcome in outcomes]}
         write_text(run / "run.json", json.dumps(kept, indent=1))
-        write_report(run)
+
+    with _endable() as end:
+        kernel = own_kernel(surroundings, end.is_set)
+        try:
+            for path in paths:
+                outcomes.append(_execute(path, run, parameters, kernel, progress, limit))
+                keep()
+        except KeyboardInterrupt:
+            outcomes.append(Outcome(path.stem, False, 0.0, "interrupted"))
+            raise
+        finally:
+            keep()
+            write_report(run)
     return outcomes
 
 
-def own_kernel(variables: Mapping[str, str]) -> type:
-    """A kernel manager whose `python3` is this interpreter, not a kernel the user registered so."""
+class Terminated(KeyboardInterrupt):
+    """A request to end that came from whoever shuts down the job or the machine: SIGTERM or SIGHUP."""
+
+
+@contextmanager
+def _endable() -> Iterator[threading.Event]:
+    """Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt or Terminated once, and set the event; then no more.
+
+    What follows is short, and a second signal must not keep it from being done. A signal that this process
+    was told to ignore, as by nohup, stays ignored.
+    """
+    end = threading.Event()
+    usual = {signal.SIG_DFL, signal.default_int_handler}
+    named = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in named if signal.getsignal(number) in usual}
+    if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
+        before = {}
+
+    def obey(number: int, _: object) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
+        end.set()
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(signal.Signals(number).name)
+
+    try:
+        for number in before:
+            signal.signal(number, obey)
+        yield end
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def own_kernel(variables: Mapping[str, str], hurried: Callable[[], bool] = lambda: False) -> type:
+    """A kernel manager whose `python3` is this interpreter, not a kernel the user registered so.
+
+    A kernel that is shut down while `hurried()` is killed, and not asked to come to an end.
+    """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
@@ -106,6 +157,11 @@ def own_kernel(variables: Mapping[str, str]) -> type:
         @property
         def kernel_spec(self) -> KernelSpec:
             return spec
+
+        async def shutdown_kernel(  # type: ignore[override]  # jupyter_client's own type is that of its other face
+            self, now: bool = False, restart: bool = False
+        ) -> None:
+            await super().shutdown_kernel(now=now or hurried(), restart=restart)
 
     return OwnKernel
 
@@ -134,7 +190,7 @@ def _execute(
     path: Path,
     run: Path,
     parameters: Mapping[str, Any],
-    variables: Mapping[str, str],
+    kernel: type,
     progress: bool,
     limit: int | None,
 ) -> Outcome:
@@ -153,7 +209,7 @@ def _execute(
             cwd=path.parent,
             progress_bar=progress,
             execution_timeout=limit,
-            kernel_manager_class=own_kernel(variables),
+            kernel_manager_class=kernel,
         )
     except Exception as fault:  # whatever stops this notebook is reported and must not stop the next
         error = strip_ansi(str(fault)).strip() or repr(fault)

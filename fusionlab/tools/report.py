@@ -1,20 +1,22 @@
 """One page for a run: what failed, records beside printed rows, and every notebook; needs no network."""
 
+import base64
 import csv
+import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from fusionlab.bench import records
 from fusionlab.errors import UserError
-from fusionlab.files import write_text
-from fusionlab.paths import asset
+from fusionlab.files import write_bytes
+from fusionlab.paths import asset, regular
 from fusionlab.targets import TARGETS
-from fusionlab.tools.offline import to_html
+from fusionlab.tools.offline import picture, to_html
 
 COLUMNS = (*records.FIELDS[2:], *records.STAMP_FIELDS)  # after the run and the target
 
@@ -23,11 +25,12 @@ def write_report(run: Path) -> Path:
     """Writes `<run>/index.html` from the run's `run.json`, `records.csv` and `notebooks/`; returns its path.
 
     Each of the three may be absent, as in a run of `fusionlab reproduce`. Raises UserError where all are, and
-    for a run.json that `fusionlab run` did not write.
+    for a run.json that `fusionlab run` did not write. What notebooks, folders and records are called or hold
+    is not trusted.
     """
     run = Path(run)
     settings = _settings(run / "run.json")
-    rows = records.read(run) if (run / "records.csv").exists() else []
+    rows = records.read(run) if regular(run / "records.csv").exists() else []
     if not settings and not rows:
         raise UserError(f"{run} holds neither run.json nor records.csv; name a folder under runs")
     outcomes = settings.get("outcomes", [])
@@ -43,7 +46,8 @@ def write_report(run: Path) -> Path:
         _unconverted(unconverted),
     ]
     path = run / "index.html"
-    write_text(path, _page(f"fusionlab run {run.name}", "\n".join(filter(None, body))))
+    page = _page(f"fusionlab run {run.name}", "\n".join(filter(None, body)))
+    write_bytes(path, page.encode("utf-8", "backslashreplace"))
     return path
 
 
@@ -53,7 +57,7 @@ def _settings(file: Path) -> dict[str, Any]:
         return {}
     kinds: dict[str, Any] = {"name": str, "ok": bool, "seconds": (int, float), "error": str}
     try:
-        found = json.loads(file.read_bytes())
+        found = json.loads(regular(file).read_bytes())
         texts = [found[name] for name in ("profile", "data", "made")]
         sound = all(isinstance(text, str) for text in texts) and isinstance(found["outcomes"], list)
         for outcome in found["outcomes"]:
@@ -67,11 +71,17 @@ def _settings(file: Path) -> dict[str, Any]:
 
 
 def _page(title: str, body: str) -> str:
-    css = Path(__file__).with_name("report.css").read_text("utf-8")
+    css = "\n" + Path(__file__).with_name("report.css").read_text("utf-8")
+    # Nothing runs and nothing is fetched, even where something slipped through: a second lock.
+    style = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
+    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{css}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
 
@@ -152,7 +162,7 @@ def _comparison(target: str, rows: Sequence[records.Record]) -> str:
 
 def _printed(target: str, data: str) -> dict[str, dict[str, str]]:
     """The paper's own row for this data, as printed; none for data it does not report."""
-    paper, table = target.split("/")
+    paper, _, table = target.partition("/")
     file = asset("papers") / f"{paper}.csv"
     rows: dict[str, dict[str, str]] = {}
     if file.exists():
@@ -191,9 +201,12 @@ def _notebook(run: Path, name: str, unconverted: list[str]) -> str:
     path = run / "notebooks" / f"{name}.ipynb"
     if not path.exists():
         return f'<article id="{escape(name)}">\n<p>{escape(name)} was not executed.</p>\n</article>'
-    notebook = nbformat.read(path, as_version=4)
-    source = notebook.metadata.get("papermill", {}).get("input_path")
-    folder = Path(source).parent if source else path.parent
+    try:
+        notebook = nbformat.read(regular(path), as_version=4)
+    except Exception as fault:  # JSON, the format and its validation each have errors of their own
+        reason = f"{escape(name)} cannot be read ({escape(str(fault) or type(fault).__name__)})."
+        return f'<article id="{escape(name)}">\n<p>{reason}</p>\n</article>'
+    folder = _origin(notebook, path.name)
     cells = [
         _code(cell, folder, unconverted)
         if cell.cell_type == "code"
@@ -207,18 +220,31 @@ def _notebook(run: Path, name: str, unconverted: list[str]) -> str:
     return f'<article id="{escape(name)}">\n{html}\n</article>'
 
 
-def _code(cell: Any, folder: Path, unconverted: list[str]) -> str:
+def _origin(notebook: Any, name: str) -> Path | None:
+    """The folder that an executed notebook says it came from, if it lies there: the place of its pictures."""
+    source = _part(notebook.metadata, "papermill").get("input_path")
+    folder = Path(source).parent if isinstance(source, str) else None
+    return folder if folder and (folder / name).is_file() else None
+
+
+def _part(mapping: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A mapping within a mapping of someone else; empty where it is none."""
+    part = mapping.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _code(cell: Any, folder: Path | None, unconverted: list[str]) -> str:
     from nbconvert.filters import Highlight2HTML
 
     outputs = "\n".join(_output(output, folder, unconverted) for output in cell.outputs)
     return f'<div class="code">{Highlight2HTML()(cell.source)}</div>\n{outputs}'
 
 
-def _output(output: Any, folder: Path, unconverted: list[str]) -> str:
+def _output(output: Any, folder: Path | None, unconverted: list[str]) -> str:
     from nbconvert.filters import strip_ansi
 
     if output.output_type == "stream":
-        return f'<pre class="{output.name}">{escape(_overwritten(strip_ansi(output.text)))}</pre>'
+        return f'<pre class="{escape(output.name)}">{escape(_overwritten(strip_ansi(output.text)))}</pre>'
     if output.output_type == "error":
         return f'<pre class="error">{escape(strip_ansi(chr(10).join(output.traceback)))}</pre>'
     data = output.data
@@ -226,11 +252,16 @@ def _output(output: Any, folder: Path, unconverted: list[str]) -> str:
         return ""
     for kind in ("image/png", "image/jpeg"):
         if kind in data:
-            alt = output.metadata.get(kind, {}).get("alt", "figure without a description")
-            return f'<p><img src="data:{kind};base64,{data[kind].strip()}" alt="{escape(alt)}"></p>'
+            alt = _part(output.metadata, kind).get("alt", "figure without a description")
+            return f"<p>{picture(_text(data[kind]), str(alt))}</p>"
     if "text/markdown" in data:
-        return f'<div class="wide">{to_html(data["text/markdown"], folder, unconverted)}</div>'
-    return f"<pre>{escape(strip_ansi(data.get('text/plain', '')))}</pre>"
+        return f'<div class="wide">{to_html(_text(data["text/markdown"]), folder, unconverted)}</div>'
+    return f"<pre>{escape(strip_ansi(_text(data.get('text/plain', ''))))}</pre>"
+
+
+def _text(value: Any) -> str:
+    """A text that a notebook may store as a list of lines; nbformat joins them where it expects a text."""
+    return "".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _overwritten(text: str) -> str:

@@ -119,7 +119,7 @@ FILES = {
     "settings-deep.safetensors": (
         "mmdrfuse", lambda: save(state(), {"settings": "[" * 10**5 + "]" * 10**5}), "safetensors",
     ),
-    "metadata.safetensors": ("mmdrfuse", lambda: header(__metadata__=None), "lacks"),
+    "metadata.safetensors": ("mmdrfuse", lambda: header(__metadata__=None), "are missing"),
     "gigabytes.safetensors": (
         "mmdrfuse",
         lambda: header(x={"dtype": "F32", "shape": [10**5, 10**5], "data_offsets": [0, 4 * 10**10]}),
@@ -137,7 +137,7 @@ FILES = {
     ),
     "sparse.pth": ("mmdrfuse", lambda: pickled(state(**{BIAS: torch.zeros(1).to_sparse()})), "plain"),
     "meta.pth": ("mmdrfuse", lambda: pickled(state(**{BIAS: torch.zeros(1, device="meta")})), "plain"),
-    "expanded.pth": ("mmdrfuse", lambda: pickled(state(**{"conv1.1.weight": HUGE})), "is of shape"),
+    "expanded.pth": ("mmdrfuse", lambda: pickled(state(**{"conv1.1.weight": HUGE})), "have another shape"),
     "int_keys.pth": ("mmdrfuse", lambda: pickled(dict(enumerate(state().values()))), "names are text"),
     "none_key.pth": ("mmdrfuse", lambda: pickled(state() | {None: torch.zeros(1)}), "names are text"),
     "big_endian.pth": (
@@ -146,9 +146,13 @@ FILES = {
     "arrays.pth": ("mmdrfuse", lambda: pickled({k: v.numpy() for k, v in state().items()}), "state dict"),
     "scalar.pth": ("mmdrfuse", lambda: pickled(state() | {"loss": np.float64(1)}), "state dict"),
     "bomb.pth": ("mmdrfuse", lambda: compressed(pickled(state())), "unpacks to more"),
-    "more.safetensors": ("mmdrfuse", lambda: save(state(**{"é\n\x1b[31m" * 60: torch.zeros(1)})), "it has"),
-    "teacher.safetensors": ("mmdrfuse", lambda: save(Teacher(16).state_dict()), "it has conv"),
-    "empty.pth": ("mmdrfuse", lambda: pickled({}), "it lacks"),
+    "more.safetensors": (
+        "mmdrfuse",
+        lambda: save(state(**{"é\n\x1b[31m" * 60: torch.zeros(1)})),
+        "none of its own",
+    ),
+    "teacher.safetensors": ("mmdrfuse", lambda: save(Teacher(16).state_dict()), "none of its own"),
+    "empty.pth": ("mmdrfuse", lambda: pickled({}), "are missing"),
     "nothing.safetensors": ("mmdrfuse", lambda: b"", "safetensors"),
     "nothing.pth": ("mmdrfuse", lambda: b"", "state dict"),
     "legacy.pth": ("mmdrfuse", lambda: pickled([1], _use_new_zipfile_serialization=False), "state dict"),
