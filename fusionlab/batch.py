@@ -23,12 +23,13 @@ from fusionlab.data.names import Matches, match_roles
 from fusionlab.data.pair import Scale, full, luminance, read_image, to_uint8, write_image
 from fusionlab.data.ranges import Rule, check_rule, find_range
 from fusionlab.errors import UserError, out_of_memory
+from fusionlab.files import write_text
 from fusionlab.fuser import Fuser, fuse
 from fusionlab.metrics import METRICS, Scores, compare
 from fusionlab.metrics.conventions import find_convention
 from fusionlab.metrics.scores import joined
 from fusionlab.processes import in_processes
-from fusionlab.tables import RowFile, refuse_inputs, resolved, write_whole
+from fusionlab.tables import RowFile, refuse_inputs, resolved
 
 # Name of each image that could not be worked on, and why.
 Failures = dict[str, str]
@@ -151,9 +152,9 @@ def score_files(
         if found
     }
     if scores and csv_file:
-        write_whole(csv_file, csv_text(scores, several))
+        write_text(csv_file, csv_text(scores, several))
     if scores and markdown_file:
-        write_whole(markdown_file, markdown_text(scores, several))
+        write_text(markdown_file, markdown_text(scores, several))
     return scores, failures
 
 

@@ -1,12 +1,12 @@
-"""Tables on disk that are always whole: a text replaces a file in one step, rows come one write each."""
+"""Tables on disk: which files they may not replace, and rows that are there as soon as they are known."""
 
 import errno
 import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
 from fusionlab.errors import UserError
+from fusionlab.files import naming, write_text
 
 
 def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
@@ -39,30 +39,6 @@ def _identity(file: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def write_whole(file: Path, text: str) -> None:
-    r"""Writes a text, or leaves the file as it was; a device or pipe is simply written to.
-
-    Folders are made as needed; of a name that is not UTF-8, odd bytes stand as \udcff. Raises UserError where
-    writing fails, as on a full disk.
-    """
-    try:
-        target = file.resolve()  # a link keeps pointing where it does
-        if target.exists() and not target.is_file():
-            with target.open("w", encoding="utf-8", errors="backslashreplace") as device:
-                device.write(text)
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            with unfinished.open("x", encoding="utf-8", errors="backslashreplace", newline="") as new:
-                new.write(text)
-            os.replace(unfinished, target)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise _failed(file, error) from error
-
-
 class RowFile:
     """A table of which every row is there as soon as it is known: what an end by force leaves is whole.
 
@@ -78,21 +54,14 @@ class RowFile:
         if self.file.exists() and not self.file.is_file():
             return
         if not self.begun:
-            write_whole(self.file, self.header + row)
+            write_text(self.file, self.header + row)
             self.begun = True
             return
-        try:
-            with self.file.open("ab", buffering=0) as table:
-                before, data = table.tell(), row.encode("utf-8", "backslashreplace")
-                try:
-                    if table.write(data) < len(data):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                except OSError:
-                    table.truncate(before)
-                    raise
-        except OSError as error:
-            raise _failed(self.file, error) from error
-
-
-def _failed(file: Path, error: OSError) -> UserError:
-    return UserError(f"{file} cannot be written ({error.strerror or error})")
+        with naming(self.file), self.file.open("ab", buffering=0) as table:
+            before, data = table.tell(), row.encode("utf-8", "backslashreplace")
+            try:
+                if table.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                table.truncate(before)
+                raise

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from fusionlab import cli, tables
+from fusionlab import cli
 from fusionlab.batch import fuse_files, score_files, summary
 from fusionlab.errors import UserError, out_of_memory
 from fusionlab.fuser import Fuser
@@ -365,19 +365,23 @@ def test_fuse_resolves_the_path_before_it_is_checked(folders: list[Path], tmp_pa
 def test_a_full_device_is_one_line(folders: list[Path], option: str) -> None:
     done = run("evaluate", *folders, "--convention", "reference", "--metrics", "EN", option, "/dev/full")
     assert done.exit_code == 1
-    assert done.stderr.splitlines()[-1] == "error: /dev/full cannot be written (No space left on device)"
+    assert done.stderr.splitlines()[-1] == (
+        "error: /dev/full cannot be written (No space left on device); mend that, or name another place"
+    )
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "s.csv"
-    file.write_text("earlier\n")
-    with pytest.raises(UserError, match=r"name too long|File name too long"):
-        tables.write_whole(tmp_path / ("x" * 300), "text")
-    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(UserError, match=r"s.csv cannot be written \(No space left\)"):
-        tables.write_whole(file, "new\n")
-    assert file.read_text() == "earlier\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["s.csv"]
+def test_a_table_that_cannot_be_written_leaves_what_was_there(folders: list[Path], tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 300)
+    done = run("evaluate", *folders, "--convention", "reference", "--metrics", "EN", "--csv", long)
+    assert done.exit_code == 1 and done.stderr == f"error: {long}: File name too long\n"
+    (tmp_path / "s.csv").write_text("earlier\n")
+    (tmp_path / "broken").mkdir()
+    for i in range(3):
+        (tmp_path / "broken" / f"{i}.png").write_bytes(b"no image")
+    none = run("evaluate", *folders[:2], tmp_path / "broken", "--convention", "reference",
+               "--csv", tmp_path / "s.csv")  # fmt: skip
+    assert none.exit_code == 1 and "0 of 3 scored" in none.stdout
+    assert (tmp_path / "s.csv").read_text() == "earlier\n"
 
 
 CROWDED = """

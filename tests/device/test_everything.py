@@ -96,8 +96,8 @@ def shrink(monkeypatch, target: str) -> None:
     count = 2 if TARGETS[target].trains or target == "metrics/correlations" else 1
     side = 161 if target.startswith("metrics/") else 65  # five scales of MS-SSIM, or crops of 64
 
-    def few(data_set, split, open_real=sources._open_real):
-        pairs = open_real(data_set, split)[:count]
+    def few(data_set, split, *ranges, open_real=sources._open_real):
+        pairs = open_real(data_set, split, *ranges)[:count]
         return replace(pairs, read=lambda name: cut(pairs.read(name)))
 
     def cut(pair):
