@@ -82,6 +82,15 @@ def levels_at(step: int, steps: int, first: int = 2, last: int = 200) -> int:
     return max(1, math.ceil(grown - 1)) + 1
 
 
+def doubling_at(step: int, steps: int, first: int = 10, last: int = 640) -> int:
+    """N(k) of improved training (Song and Dhariwal 2024): `first` + 1, doubled at equal times to `last` + 1.
+
+    Coarse levels are learnt soon and roughly, fine ones make them exact.
+    """
+    doublings = math.log2(last / first)
+    return int(min(first * 2 ** math.floor(step / steps * (doublings + 1)), last)) + 1
+
+
 def decay_at(n: int, first: int = 2, start: float = 0.95) -> float:
     """mu for N = n, start^(first / (n - 1)), as the released code ties the two: the finer, the slower."""
     return float(start ** (first / (n - 1)))
