@@ -1,7 +1,7 @@
-"""How alike two sets of images are: sliced Wasserstein distance, edges shared by channels, a Gaussian.
+"""How alike two sets of images are: the sliced Wasserstein distance, and edges that two channels share.
 
 What a model draws is like the data if projections of its pieces have the data's distribution, and if its two
-channels have their edges in the same places. The control is the Gaussian of the data's own spectrum: all that
+channels have their edges in the same places. The control is `spectral.SpectralGaussian` of the data: all that
 second moments know, without a single edge.
 """
 
@@ -40,20 +40,3 @@ def edge_correlation(x: Tensor) -> Tensor:
     edges = edges - edges.mean(dim=2, keepdim=True)
     norms = edges.norm(dim=2).clamp(min=1e-12)
     return (edges[:, 0] * edges[:, 1]).sum(dim=1) / norms.prod(dim=1)
-
-
-def spectral_gaussian(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Samples (count, C, H, W) of the Gaussian with the mean, spectra and cross-spectra of x (B, C, H, W).
-
-    Stationary and periodic: at each frequency the channels are mixed by a root of their C x C cross-spectrum.
-    """
-    mean = x.mean(dim=(0, 2, 3), keepdim=True)
-    spectrum = torch.fft.fft2((x - mean).double())
-    power = torch.einsum("bihw,bjhw->hwij", spectrum, spectrum.conj()) / len(x)
-    values, vectors = torch.linalg.eigh(power)
-    root = vectors * values.clamp(min=0).sqrt()[..., None, :] @ vectors.mH
-    white = torch.fft.fft2(
-        torch.randn((count, *x.shape[1:]), generator=generator, dtype=torch.float64).to(x.device)
-    )
-    drawn = torch.fft.ifft2(torch.einsum("hwij,bjhw->bihw", root, white)).real
-    return drawn.to(x) / (x.shape[-2] * x.shape[-1]) ** 0.5 + mean
