@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import signal
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 import fusionlab
 from fusionlab.crops import draw_crops
-from fusionlab.diffusion.consistency import consistency_loss, decay_at, pseudo_huber
+from fusionlab.diffusion.consistency import consistency_loss, decay_at, pseudo_huber, tuning_loss
 from fusionlab.diffusion.edm import (
     EPSILON,
     consistency_preconditioning,
@@ -30,16 +31,19 @@ from fusionlab.methods.comofusion import (
     SOUND,
     CoMoFusion,
     FusionModule,
+    Recipe,
     ScSE,
     Stage,
     distance_of,
     fusion_terms,
     joint,
+    pretrain,
     save,
     train,
     train_autoencoder,
     train_consistency,
     train_fusion,
+    train_tuned,
 )
 from fusionlab.scenes import scene
 
@@ -158,6 +162,47 @@ def test_stage_1_hands_back_the_running_average_of_the_steps_written_out():
     first, ours, kept, online = weights
     torch.testing.assert_close(ours, kept)
     assert (online - first).abs().max() > 5 * (ours - first).abs().max() > 0
+
+
+def test_tuning_takes_off_more_noise_than_no_training_and_resumes(tmp_path, monkeypatch):
+    """Judged by its running average, on whole images, at two levels of noise."""
+    images, stage = pairs(), Stage(60, 4, 32, 3e-3, seed=5)
+
+    def run(checkpoint=None):
+        torch.manual_seed(4)
+        unet = CoMoFusion(8).unet
+        train_tuned(unet, images, stage, checkpoint)
+        return unet
+
+    def pressed(*arguments):
+        if arguments[2] == 1:  # at the first step of stage 1
+            signal.raise_signal(signal.SIGINT)
+        return tuning_loss(*arguments)
+
+    plain = run()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("fusionlab.methods.comofusion.tuning_loss", pressed)
+        run(tmp_path / "one")
+    resumed = run(tmp_path / "one")
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), resumed.parameters(), strict=True))
+    x = torch.cat([joint(ir, vi) for ir, vi in images])
+    z = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+
+    def error(unet, t):
+        with torch.no_grad():
+            return (preconditioned(unet)(x + t * z, t) - x).square().mean()
+
+    for t in (0.5, 2.0):
+        assert error(plain, t) < 0.75 * error(CoMoFusion(8).unet, t)
+
+
+def test_random_features_have_no_layer_that_starts_at_zero():
+    recipes = {name: Recipe(8, Stage(0), Stage(0), name) for name in ("none", "random")}
+    zeros = {
+        name: sum(not p.any() for p in pretrain(recipe, []).unet.parameters() if p.ndim == 4)
+        for name, recipe in recipes.items()
+    }
+    assert zeros == {"none": 12, "random": 0}
 
 
 def test_the_growing_schedule_runs():
