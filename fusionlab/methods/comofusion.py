@@ -30,7 +30,6 @@ from fusionlab.diffusion.edm import EPSILON, consistency_preconditioning, noise_
 from fusionlab.errors import UserError, require_whole
 from fusionlab.losses import weighted_sum
 from fusionlab.losses.gradient import Border, strongest_edge_loss
-from fusionlab.losses.pixel import brightness_loss
 from fusionlab.losses.selection import ActivityForm, Guard, selection_loss
 from fusionlab.nets.features import Lpips
 from fusionlab.nets.unet import UNet, conv
@@ -141,11 +140,11 @@ DISTANCES = {
 }
 
 # Weights of the terms. The paper's lambda of Eq. 10 is 1 because both terms be of one order; L_grad is 5 to
-# 20 times the smaller. Both leave the brightness open, which "anchored" ties to that of the average.
+# 20 times the smaller. Both leave the brightness open; "anchored" ties it, by what has only one answer.
 LAMBDAS = {
     "lambda 1": {"selection": 1.0, "edges": 1.0},
     "lambda 10": {"selection": 1.0, "edges": 10.0},
-    "anchored": {"selection": 1.0, "edges": 1.0, "brightness": 3.0},
+    "anchored": {"selection": 1.0, "edges": 1.0, "identity": 1.0},
 }
 
 
@@ -289,14 +288,25 @@ def fusion_terms(
 ) -> dict[str, Tensor]:
     """The terms of L_f (Eq. 10), unweighted: L_pvs as "selection" (Eq. 6-8), L_grad as "edges" (Eq. 9).
 
-    "brightness" is ours. All images (B, 1, H, W) in [0, 1], but `fused`, which may leave it; each term is a
-    scalar. The choices are those of `selection_loss` and `sobel`, by default SOUND.
+    All images (B, 1, H, W) in [0, 1], but `fused`, which may leave it; each term is a scalar. The choices are
+    those of `selection_loss` and `sobel`, by default SOUND.
     """
     return {
         "selection": selection_loss(fused, ir, vi, guard, form, border),
         "edges": strongest_edge_loss(fused, ir, vi, border),
-        "brightness": brightness_loss(fused, ir, vi),
     }
+
+
+def identity_loss(model: CoMoFusion, ir: Tensor, vi: Tensor) -> Tensor:
+    """How far an image fused with itself is from itself, mean |f(x, x) - x|: a scalar. Ours, not the paper's.
+
+    Eq. 8 and 9 leave the brightness open; here there is one answer. x are every fourth of each source's crops
+    (B, 1, H, W).
+    """
+    same = torch.cat([vi[::4], ir[1::4]])
+    with torch.no_grad():
+        maps = model.maps(same, same)
+    return ((model.head(maps) + 1) / 2 - same).abs().mean()
 
 
 def distance_of(name: DistanceName, device: str | torch.device = "cpu") -> Distance:
@@ -426,14 +436,18 @@ def train_fusion(
 ) -> list[float]:
     """Stage 2, the fusion module alone on pairs, with AdamW as released; returns the losses.
 
-    `weights` weighs the terms of Eq. 10 by name, 0 leaves one out. The rate falls by a cosine to 0.
+    `weights` weighs the terms of Eq. 10 by name, and `identity_loss` as "identity"; 0 leaves one out. The rate
+    falls by a cosine to 0.
     """
 
     def step(_: int, generator: torch.Generator) -> Tensor:
         ir, vi = draw_crops(images, stage.batch, stage.size, generator)
         with torch.no_grad():
             maps = model.maps(ir, vi)
-        return weighted_sum(fusion_terms((model.head(maps) + 1) / 2, ir, vi, *loss), weights)
+        terms = fusion_terms((model.head(maps) + 1) / 2, ir, vi, *loss)
+        if weights.get("identity"):
+            terms["identity"] = identity_loss(model, ir, vi)
+        return weighted_sum(terms, weights)
 
     return fit(
         step,

@@ -270,6 +270,19 @@ def test_the_released_loss_goes_white_on_small_crops_and_the_default_does_not(se
     assert fused["default"].mean() < 0.6 and fused["default"].std() > 0.1
 
 
+def test_anchored_an_image_fused_with_itself_keeps_its_brightness():
+    """Beside it the paper's two terms alone, which leave it where the head happened to go."""
+    images, stage, moved = pairs(), Stage(60, 4, 64, 3e-3), {}
+    for name in ("lambda 1", "anchored"):
+        torch.manual_seed(0)
+        network = CoMoFusion(4)
+        train_fusion(network, images, stage, LAMBDAS[name])
+        x = torch.cat(corner(images))
+        with torch.no_grad():
+            moved[name] = 255 * (network(x, x) - x).mean(dim=(1, 2, 3)).abs().mean()
+    assert moved["anchored"] < 0.6 * moved["lambda 1"], moved
+
+
 def test_pixels_optimised_directly_reach_the_sum_or_stay_inverted():
     """Adam on the pixels: both losses lead to ir + vi; L_grad alone is content with a negative."""
     ir, vi = corner(pairs()[:1])
