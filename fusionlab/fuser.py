@@ -191,9 +191,9 @@ def load(name: str, weights: str | Path = "ours", device: str | torch.device = "
     sha256 = hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
     label = str(weights) if weights in ("ours", "official") else Path(weights).name
     label += " (module. taken off its names)" if any(content.wrapped for content in contents) else ""
-    # Convolutions of narrow maps take two thirds of the time where channels lie next to each other.
-    network = network.to(device, memory_format=torch.channels_last).eval()
-    return Fuser(name, label, sha256, network, method.stochastic, seed, method.reach)
+    if method.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    return Fuser(name, label, sha256, network.to(device).eval(), method.stochastic, seed, method.reach)
 
 
 def _differences(needed: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:

@@ -436,7 +436,7 @@ def train_fusion(
 ) -> list[float]:
     """Stage 2, the fusion module alone on pairs, with AdamW as released; returns the losses.
 
-    `weights` weighs the terms of Eq. 10 by name, and `identity_loss` as "identity"; 0 leaves one out. The rate
+    `weights` weighs the terms of Eq. 10 by name and `identity_loss` as "identity"; 0 leaves one out. The rate
     falls by a cosine to 0.
     """
 
