@@ -46,7 +46,7 @@ class Method:
     unclipped image from (ir, vi), and takes a `generator` too where it is `stochastic`. `settings` are the
     arguments of the class; what a weight file says of its own sizes goes before them. `reach` says how far
     away, in pixels, an input can still change an output; None where it is the whole image, so that a large
-    frame cannot be fused in parts. `channels_last` lays the channels of a pixel beside each other, which takes
+    frame cannot be fused in parts. `channels_last` lays the channels of a pixel beside each other: that takes
     a third of the time off wide networks and rounds otherwise.
     """
 
