@@ -331,6 +331,7 @@ def test_only_an_explicit_get_downloads(mirror, monkeypatch):
         open_pairs("m3fd")
 
 
+@pytest.mark.nightly
 def test_reproduce_needs_no_downloader():
     code = "import sys; sys.modules.update(requests=None); from fusionlab.cli import app; app()"
     done = subprocess.run([sys.executable, "-c", code, "reproduce", "--list"], capture_output=True, text=True)
