@@ -115,7 +115,7 @@ def mend(folder: Path) -> None:
     """Removes what a broken write left at the end of a folder's files, half a row, and says so on stderr."""
     for name in ("runs.csv", "records.csv"):
         file = folder / name
-        content = _content(file) if file.exists() else b""
+        content = _file_bytes(file) if file.exists() else b""
         whole = _whole(content)
         if whole < len(content):
             with naming(file):
@@ -234,14 +234,14 @@ def _check_columns(file: Path, columns: Sequence[str]) -> bytes:
     """The content of a file that begins with these columns; raises UserError for another file."""
     if not file.exists():
         raise UserError(f"there is no {file}")
-    content = _content(file)
+    content = _file_bytes(file)
     found = content.partition(b"\n")[0].decode("utf-8", "backslashreplace").rstrip("\r").split(",")
     if content and tuple(found) != tuple(columns):
         raise UserError(f"{file} is not a records file: its columns are {', '.join(found)[:200]}")
     return content
 
 
-def _content(file: Path) -> bytes:
+def _file_bytes(file: Path) -> bytes:
     with open_regular(file) as stream:
         return stream.read()
 
