@@ -140,11 +140,12 @@ DISTANCES = {
 }
 
 # Weights of the terms. The paper's lambda of Eq. 10 is 1 because both terms be of one order; L_grad is 5 to
-# 20 times the smaller. Both leave the brightness open; "anchored" ties it, by what has only one answer.
+# 20 times the smaller. Both leave brightness and sign open; "anchored" ties them, by what has one answer.
 LAMBDAS = {
     "lambda 1": {"selection": 1.0, "edges": 1.0},
     "lambda 10": {"selection": 1.0, "edges": 10.0},
     "anchored": {"selection": 1.0, "edges": 1.0, "identity": 1.0},
+    "anchored, lambda 10": {"selection": 1.0, "edges": 10.0, "identity": 3.0},
 }
 
 

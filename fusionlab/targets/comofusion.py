@@ -1,5 +1,6 @@
 """CoMoFusion: Figure 2 (b), Tables 1 to 4, what our model draws and knows, and the paper's own recipe."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -230,7 +231,7 @@ def what_is_fused(rows: Sequence[str], pairs: None, run: Run) -> dict[str, Tenso
 # Table 4, the shipped model and the paper's recipe: trained by the run.
 
 
-def roadscene(split: str = "train") -> list[tuple[Tensor, Tensor]]:
+def road_images(split: str = "train") -> list[tuple[Tensor, Tensor]]:
     """The pairs of a split as images (ir, vi)."""
     return [(pair.ir, pair.vi) for pair in open_pairs("roadscene", split=split)]
 
@@ -241,7 +242,7 @@ def trained(recipe: Recipe, name: str, run: Run, checkpoints: Path) -> Fuser:
     Checkpoints lie in the run too, so that a stopped one goes on; rows that differ in stage 2 alone share
     stage 1.
     """
-    network = train(recipe, roadscene(), run.seed, run.device, checkpoints, slug(name))
+    network = train(recipe, road_images(), run.seed, run.device, checkpoints, slug(name))
     return load("comofusion", save(network, run.weights(slug(name))), run.device)
 
 
@@ -297,26 +298,27 @@ def by_recipe(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
 
 # What the shipped model draws from noise, and how much noise it takes off.
 
+Images = Sequence[tuple[Tensor, Tensor]]
 SIDE, DRAWN, DRAWS = 32, 512, 5  # pixels of a crop, samples a draw, draws an interval
 LEVELS = (0.25, 0.5, 2.0, 80.0)
 STEPS = {"ours": (80.0,), "ours, two steps": (80.0, 0.8), "ours, four steps": (80.0, 5.0, 0.8, 0.2)}
 
 
-def crop_pairs(images: Sequence[tuple[Tensor, Tensor]], n: int, seed: int) -> Tensor:
+def crop_pairs(images: Images, n: int, seed: int) -> Tensor:
     """n random crops of pairs, (n, 2, 32, 32) in [-1, 1], vis before ir."""
     return joint(*draw_crops(images, n, SIDE, torch.Generator().manual_seed(seed)))
 
 
-def draw(row: str, n: int, seed: int, device: str) -> Tensor:
-    """n samples of a row, (n, 2, 32, 32): real crops, those of a control, or of a network from noise."""
+def draw(row: str, images: Images, n: int, seed: int, device: str) -> Tensor:
+    """n samples of a row, (n, 2, 32, 32): crops of images, those of a control, or of a network from noise."""
     generator = torch.Generator().manual_seed(seed)
-    real = crop_pairs(roadscene(), n, seed)
+    real = crop_pairs(images, n, seed)
     if row == "training crops":
         return real
     if row == "blank":
         return real.mean(dim=(0, 2, 3), keepdim=True).expand_as(real)
     if row == "Gaussian of the spectrum":
-        return SpectralGaussian.fit(crop_pairs(roadscene(), 2048, seed)).sample(n, generator)
+        return SpectralGaussian.fit(crop_pairs(images, 2048, seed)).sample(n, generator)
     if row == "crops, channels shuffled":
         return torch.stack([real[:, 0], real[torch.randperm(n, generator=generator), 1]], dim=1)
     x = edm.T * torch.randn(real.shape, generator=generator)
@@ -343,15 +345,14 @@ def shipped(device: str) -> CoMoFusion:
     return network
 
 
-def likeness_of(row: str, pairs: Pairs, run: Run) -> Iterator[Score]:
+def likeness_of(row: str, images: Images, held_out: Images, run: Run) -> Iterator[Score]:
     """Of samples: deviation, distance to held-out crops, edges shared by both channels; means over draws."""
     n, draws = (16, 2) if run.profile == "smoke" else (DRAWN, DRAWS)
-    images = [(pair.ir, pair.vi) for pair in pairs]
     found: dict[str, list[float]] = {}
     for seed in range(run.seed * draws, (run.seed + 1) * draws):
         with torch.no_grad():
-            x = draw(row, n, seed, run.device)
-        held, directions = crop_pairs(images, n, 1000 + seed), torch.Generator().manual_seed(seed)
+            x = draw(row, images, n, seed, run.device)
+        held, directions = crop_pairs(held_out, n, 1000 + seed), torch.Generator().manual_seed(seed)
         for metric, value in (
             ("deviation", x.std()),
             ("distance of crops", sliced_wasserstein(x.flatten(1), held.flatten(1), directions)),
@@ -364,12 +365,12 @@ def likeness_of(row: str, pairs: Pairs, run: Run) -> Iterator[Score]:
         yield Score(metric, mean, weights=weights_of(row), error=error, values=tuple(values))
 
 
-def distance_to_clean(row: str, pairs: Pairs, run: Run) -> Iterator[Score]:
+def distance_to_clean(row: str, images: Images, held_out: Images, run: Run) -> Iterator[Score]:
     """Mean absolute distance of what is answered at noise t to the clean crop; images in [-1, 1]."""
     n = 16 if run.profile == "smoke" else DRAWN
-    held = crop_pairs([(pair.ir, pair.vi) for pair in pairs], n, 1000 + run.seed)
+    held = crop_pairs(held_out, n, 1000 + run.seed)
     z = torch.randn(held.shape, generator=torch.Generator().manual_seed(run.seed))
-    gaussian = SpectralGaussian.fit(crop_pairs(roadscene(), 2048, run.seed))
+    gaussian = SpectralGaussian.fit(crop_pairs(images, 2048, run.seed))
     for t in LEVELS:
         noised = edm.noised(held, t, z)
         if row == "Gaussian denoiser":
@@ -389,21 +390,26 @@ def weights_of(row: str) -> str:
     return load("comofusion").sha256 if row.startswith("ours") else "none"
 
 
-def by_network(row: str, pairs: Pairs, run: Run) -> Iterator[Score]:
-    """A row of comofusion/samples: what it draws where it draws, what it takes off where it is a denoiser."""
-    if row not in ("Gaussian denoiser", "Gaussian flow"):
-        yield from likeness_of(row, pairs, run)
-    if row in ("ours", "untrained U-Net", "Gaussian denoiser", "Gaussian flow"):
-        yield from distance_to_clean(row, pairs, run)
+def of_samples(rows: Mapping[str, str], pairs: Pairs, run: Run) -> Iterator[Score]:
+    """comofusion/samples: what a row draws where it draws, what it takes off where it is a denoiser."""
+    images, held_out = road_images(), [(pair.ir, pair.vi) for pair in pairs]
+    for name in rows:
+        found = []
+        if name not in ("Gaussian denoiser", "Gaussian flow"):
+            found.append(likeness_of(name, images, held_out, run))
+        if name in ("ours", "untrained U-Net", "Gaussian denoiser", "Gaussian flow"):
+            found.append(distance_to_clean(name, images, held_out, run))
+        for score in itertools.chain(*found):
+            yield score._replace(row=name)
 
 
 def sample_sheet(rows: Sequence[str], pairs: Pairs, run: Run) -> dict[str, Tensor]:
     """Samples of each row but real crops: visible above infrared, sixteen beside each other."""
-    lines = []
+    images, lines = road_images(), []
     for row in rows:
         if row.startswith(("ours", "untrained", "Gaussian of")):
             with torch.no_grad():
-                x = (draw(row, 16, run.seed, run.device) + 1) / 2
+                x = (draw(row, images, 16, run.seed, run.device) + 1) / 2
             lines += [torch.cat(list(F.pad(x[:, c], (1, 1, 1, 1), value=1.0)), dim=1) for c in (0, 1)]
     sheet = torch.cat(lines)[None, None].clamp(0, 1) if lines else torch.ones(1, 1, 2, 2)
     return {"samples.png": F.interpolate(sheet, scale_factor=2)}
@@ -413,7 +419,7 @@ def sample_sheet(rows: Sequence[str], pairs: Pairs, run: Run) -> dict[str, Tenso
 
 PROBED = {"smoke": (2, 50), "laptop": (16, 400), "gpu": (48, 800), "paper": (48, 800)}  # scenes, pixels each
 NOISES = (edm.EPSILON, 0.1, 0.5, 2.0)
-KINDS = 4  # neither camera, infrared, visible, both
+CAMERAS = 4  # neither camera, infrared, visible, both
 
 
 def which_camera(rows: Mapping[str, Any], pairs: Pairs, run: Run) -> Iterator[Score]:
@@ -425,7 +431,7 @@ def which_camera(rows: Mapping[str, Any], pairs: Pairs, run: Run) -> Iterator[Sc
         if row == "shipped":
             weights = load("comofusion").sha256
         for t in NOISES:
-            line = fit_probe(*read_off(network, row, known, t, run), KINDS)
+            line = fit_probe(*read_off(network, row, known, t, run), CAMERAS)
             features, classes = read_off(network, row, asked, t, run)
             with torch.no_grad():
                 recall = mean_recall(line(features), classes)
@@ -436,7 +442,7 @@ def probed(row: Mapping[str, Any] | str, run: Run) -> CoMoFusion | None:
     """The network whose maps a row reads: a change of Table 4's recipe, the shipped one, or none."""
     if isinstance(row, str):
         return shipped(run.device) if row == "shipped" else None
-    images = [(ir.to(run.device), vi.to(run.device)) for ir, vi in roadscene()]
+    images = [(ir.to(run.device), vi.to(run.device)) for ir, vi in road_images()]
     recipe = replace(ABLATION[run.profile], **row)
     return pretrain(recipe, images, run.seed, run.device, ablation_checkpoints(run))
 
@@ -550,7 +556,7 @@ TABLES = {
                 "Gaussian flow",
             )
         },
-        each(by_network),
+        of_samples,
         ("roadscene",),
         splits=("val",),
         picture=sample_sheet,

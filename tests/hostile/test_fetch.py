@@ -64,7 +64,8 @@ def test_a_hostile_answer_is_one_line_little_memory_and_a_short_time(
     server, monkeypatch, tally, fault, message
 ):
     tally["inputs"] += 1
-    monkeypatch.setattr(fetch, "PATIENCE", 1.0)
+    slow = fault in ENDLESS | DRIPS  # what only patience ends; the others are not to be cut off by it
+    monkeypatch.setattr(fetch, "PATIENCE", 1.0 if slow else 10.0)
     server.faults[SICK] = [fault]
     stale = paths.cache() / SICK.lstrip("/")
     stale.parent.mkdir(parents=True)
@@ -77,7 +78,7 @@ def test_a_hostile_answer_is_one_line_little_memory_and_a_short_time(
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - begin < 6
+    assert time.monotonic() - begin < 20  # on a busy machine too
     assert (code, len(errors)) == (1, 1), output
     assert server.address + SICK in errors[0]
     assert re.search(message, errors[0]), errors
@@ -144,6 +145,7 @@ def test_drafts_of_killed_runs_are_swept_at_once_but_nobody_elses(mirror, tmp_pa
     command = [sys.executable, "-c", WRITES, folder / "2.png"]
     writes = subprocess.Popen(command, stdin=-1, stdout=-1, env=environment)
     draft = folder / writes.stdout.readline().decode().strip()
+    (folder / named[0]).write_text("x")  # anew, since the writer has swept
     with monkeypatch.context() as other:  # another user's
         other.setattr(os, "getuid", lambda: os.geteuid() + 1)
         assert data("get", "m3fd", "--split", "one", "--yes")[0] == 0
