@@ -18,12 +18,14 @@ def points(*values: float) -> torch.Tensor:
 THREE = Mixture(points(0.3, 0.5, 0.2), points(-0.6, 0.1, 0.7)[:, None], points(0.1, 0.2, 0.05))
 
 
-def test_released_schedules():
+def test_schedules_by_value():
     steps = [0, 1, 10, 100, 1000, 4752, 6000, 12_000, 30_000, 60_000, 90_000, 120_000]
     levels = [2, 3, 3, 7, 19, 41, 45, 64, 101, 143, 175, 201]
     assert [consistency.levels_at(k, 120_000) for k in steps] == levels
     forty = [k for k in range(4000, 5000) if consistency.levels_at(k, 120_000) == 40]
     assert (forty[0], forty[-1]) == (4507, 4740)
+    doubled = [consistency.doubling_at(k, 8000, last=1280) for k in (0, 999, 1000, 4000, 7000, 7999)]
+    assert doubled == [11, 11, 21, 161, 1281, 1281]
     decays = [consistency.decay_at(n) for n in (2, 3, 201)]
     assert decays == pytest.approx([0.9025, 0.95, 0.9995], abs=2e-5)
 
