@@ -47,8 +47,8 @@ def test_a_white_image_has_an_end(shown):
     lab.show(lab.grid([torch.ones(1, 1, 64, 64)]), ALT)
     image = pixels(shown[0])
     assert (image[image.shape[0] // 2, image.shape[1] // 2] == 255).all()
-    middle_row = image[image.shape[0] // 2, :, 0]
-    assert (middle_row[: len(middle_row) // 4] < 240).any() and (middle_row[-len(middle_row) // 4 :] < 240).any()
+    left, right = np.array_split(image[image.shape[0] // 2, :, 0], 2)
+    assert left.min() < 240 and right.min() < 240
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (1, 2, 8, 8), (8, 8, 2), (8,)])

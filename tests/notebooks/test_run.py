@@ -25,7 +25,8 @@ SEED_DEPENDENT = list(csv.DictReader((Path(__file__).parent / "seeds.csv").read_
 
 def ran(path, data, run, offline, seed=0):
     """The run's records, after asserting that the notebook ended and that its records can be trusted."""
-    outcome = run_notebooks([path], "smoke", data, seed, run, progress=False, limit=LIMIT, variables=offline)[0]
+    outcomes = run_notebooks([path], "smoke", data, seed, run, progress=False, limit=LIMIT, variables=offline)
+    outcome = outcomes[0]
     assert outcome.ok, outcome.error
     made = records.read(run) if (run / "records.csv").exists() else []
     assert records.lint(made) == []
