@@ -66,6 +66,44 @@ def test_loss_compares_neighbours_under_one_noise_and_moves_the_student_alone():
     assert fast.grad is not None and slow.grad is None
 
 
+def test_targets_of_tuning_draw_nearer_by_stages():
+    t = torch.tensor([0.05, 1.0, 80.0])
+    shares = {a: (consistency.nearer_level(t, a) / t).tolist() for a in (0, 2, 3, 6)}
+    n = [1 + 8 / (1 + math.exp(v)) for v in t.tolist()]
+    assert shares[0] == pytest.approx([0.04, 0.002, 0.002 / 80])
+    assert shares[2] == pytest.approx([0.04, 1 - n[1] / 4, 0.75], rel=1e-5)
+    for a in (3, 6):
+        assert shares[a] == pytest.approx([1 - v / 2**a for v in n], rel=1e-5)
+    assert [consistency.tuning_stage(k, 12) for k in range(12)] == [0] * 6 + [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_tuning_compares_levels_under_one_noise_and_holds_the_target(stage):
+    calls = []
+    scale = torch.tensor(2.0, requires_grad=True)
+
+    def denoise(x, t):
+        calls.append((x.detach(), t))
+        return scale * x
+
+    x = torch.rand(64, 2, 4, 4)
+    loss = consistency.tuning_loss(denoise, x, stage, torch.Generator().manual_seed(0))
+    above, t = calls[-1]
+    z = (above - x) / edm.append_dims(t, x)
+    r = consistency.nearer_level(t, stage)
+    target = edm.noised(x, r, z) * (2 if stage else 1)
+    assert len(calls) == (2 if stage else 1)  # at epsilon the function is the identity
+    c_out = 0.5 * (t - 0.002) / (t**2 + 0.25).sqrt()
+    by_hand = (t / (t - r) / c_out * consistency.pseudo_huber(2 * above, target)).mean()
+    torch.testing.assert_close(loss, by_hand, rtol=1e-4, atol=1e-4)
+    loss.backward()
+    slope = scale.grad.item()
+    free = torch.tensor(2.0, requires_grad=True)
+    (t / (t - r) / c_out * consistency.pseudo_huber(free * above, target)).mean().backward()
+    assert slope == pytest.approx(free.grad.item(), rel=1e-3)  # nothing came back through the target
+    assert 0.004 <= t.min() < 0.05 and 20 < t.max() <= 80
+
+
 def test_distances_and_weights():
     x, y = torch.zeros(2, 3, 32, 32), torch.zeros(2, 3, 32, 32)
     y[1, 0, 0, 0] = 3.0
