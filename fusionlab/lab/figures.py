@@ -30,7 +30,8 @@ def grid(
     """A figure of images side by side, each `width` inches wide.
 
     Images are tensors or arrays (1, 1, H, W), (1, 3, H, W), (H, W) or (H, W, 3); one-channel images are
-    drawn between `limits`, never stretched to their own range. Raises ValueError for another shape.
+    drawn between `limits`, never stretched to their own range. A thin grey frame ends each picture. Raises
+    ValueError for another shape.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -46,7 +47,8 @@ def grid(
     for position, image in enumerate(pixels):
         axes = figure.add_subplot(rows, columns, position + 1)
         axes.imshow(image, cmap=cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")
-        axes.set_axis_off()
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(color="0.6", linewidth=0.5)  # a white picture must not vanish on a white page
         if titles:
             axes.set_title(titles[position], fontsize=9)
     return figure

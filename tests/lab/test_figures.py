@@ -43,6 +43,14 @@ def test_a_flat_grey_image_shows_its_own_grey(shown):
     assert tuple(image[image.shape[0] // 2, image.shape[1] // 2]) == (102, 102, 102)
 
 
+def test_a_white_image_has_an_end(shown):
+    lab.show(lab.grid([torch.ones(1, 1, 64, 64)]), ALT)
+    image = pixels(shown[0])
+    assert (image[image.shape[0] // 2, image.shape[1] // 2] == 255).all()
+    left, right = np.array_split(image[image.shape[0] // 2, :, 0], 2)
+    assert left.min() < 240 and right.min() < 240
+
+
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (1, 2, 8, 8), (8, 8, 2), (8,)])
 def test_a_batch_or_an_odd_shape_is_refused(shape):
     with pytest.raises(ValueError, match="cannot draw"):
