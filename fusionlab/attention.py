@@ -10,7 +10,7 @@ from fusionlab.errors import UserError
 Query = Literal["paper", "released"]
 
 # Weights held at once: four million float32, 16 MiB, where all of a 256x256 map take eight times as much.
-CHUNK = 2**22
+HELD = 2**22
 
 
 def criss_cross(q: Tensor, k: Tensor, v: Tensor, rows: int | None = None) -> Tensor:
@@ -18,11 +18,11 @@ def criss_cross(q: Tensor, k: Tensor, v: Tensor, rows: int | None = None) -> Ten
 
     q, k: (B, d, H, W); v: (B, C, H, W); returns (B, C, H, W), any H and W. The centre lies in the row and in
     the column, and counts once. No 1/sqrt(d), as in CCNet. Exact whatever `rows`, the rows of queries that
-    are done at once; by default as many as hold CHUNK weights, so that memory does not grow with H W (H + W).
+    are done at once; by default as many as hold HELD weights, so that memory does not grow with H W (H + W).
     """
     batch, _, height, width = q.shape
     if rows is None:
-        rows = max(1, CHUNK // (batch * width * (height + width)))
+        rows = max(1, HELD // (batch * width * (height + width)))
     parts = [_some_rows(q, k, v, top, min(top + rows, height)) for top in range(0, height, rows)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 

@@ -58,7 +58,7 @@ def timestep_of(alpha_bars: Tensor, sigma: Tensor) -> Tensor:
     """
     levels = sigma_of(alpha_bars.to(sigma))
     above = torch.searchsorted(levels, sigma.contiguous()).clamp(1, len(levels) - 1)
-    low, high = levels[above - 1], levels[above]
+    low, high = levels.take(above - 1), levels.take(above)
     part = torch.where(above == 1, sigma / high, (sigma / low).log() / (high / low).log())
     return above - 1 + part.clamp(0, 1)
 

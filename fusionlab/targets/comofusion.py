@@ -13,6 +13,7 @@ from torch import Tensor
 from fusionlab.bench.cost import seconds
 from fusionlab.bench.run import Run
 from fusionlab.bench.table import ANY, Score, Table, conventional, each, scored
+from fusionlab.crops import Stage
 from fusionlab.data import Pair, Pairs, open_pairs
 from fusionlab.diffusion import edm
 from fusionlab.diffusion.consistency import gaussian_optimum
@@ -20,7 +21,7 @@ from fusionlab.diffusion.mixtures import Mixture
 from fusionlab.errors import UserError
 from fusionlab.fuser import Fuser, fuse, load
 from fusionlab.methods.baselines import average, maximum
-from fusionlab.methods.comofusion import ABLATION, LAMBDAS, MODEL, RECIPES, Recipe, Stage, save, train
+from fusionlab.methods.comofusion import ABLATION, LAMBDAS, MODEL, RECIPES, Recipe, save, train
 from fusionlab.methods.tricks import clipped_sum, infrared, visible
 
 # Figure 2 (b): noise in, noise out, with everything measured against an exact answer.
