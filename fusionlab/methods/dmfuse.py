@@ -92,7 +92,7 @@ RECIPES = {
 }
 
 # Ours by profile: grey, inside EDM's preconditioning, and with an attention that is allowed to grow.
-OURS = {"width": 8, "channels": 1, "noise": "edm"}
+OURS = {"width": 8, "channels": 1, "noise": "edm", "dropout": 0.0}
 _STARTED = Recipe(Stage(25_000, 8, 64, 4e-4), Stage(1200, 4, 64, 1e-3), OURS, ema=0.999, gamma=1e-2)
 MODEL = {
     "smoke": replace(_STARTED, first=Stage(2, 2, 32, 4e-4), second=Stage(2, 2, 32, 1e-3)),
@@ -114,7 +114,8 @@ class DMFuse(nn.Module):
     (grey, copied) as released, or 1. `noise` says what the U-Net is, see `noise_of`. Its maps are those of
     `blocks` in one `half`, counted from the finest, one a level; by default the last of each level on the way
     in, the first on the way out, at these `timesteps` each. The paper speaks of the encoder; its code reads
-    the decoder. `fusion` is that of `Head`, `fill` and `answer` those of `filled` and `forward`.
+    the decoder. `fusion` is that of `Head`, `fill` and `answer` those of `filled` and `forward`;
+    `dropout` is the U-Net's, .2 as released.
     """
 
     def __init__(
@@ -128,18 +129,19 @@ class DMFuse(nn.Module):
         fusion: Fusion = "released",
         fill: Fill = "reflect",
         answer: Form = "paper",
+        dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        _require_settings(width, channels, timesteps, blocks, noise, half, fusion, fill, answer)
+        _require_settings(width, channels, dropout, timesteps, blocks, noise, half, fusion, fill, answer)
         self.settings = {
             "width": width, "channels": channels, "noise": noise, "half": half, "timesteps": list(timesteps),
-            "blocks": list(blocks), "fusion": fusion, "fill": fill, "answer": answer,
+            "blocks": list(blocks), "fusion": fusion, "fill": fill, "answer": answer, "dropout": dropout,
         }  # fmt: skip
         self.channels, self.fill, self.answer = channels, fill, answer
         self.timesteps, self.blocks, self.decodes = tuple(timesteps), tuple(blocks), half == "decoder"
         self.alpha_bars, self.coefficients, scale = noise_of(noise)
         self.unet = UNet(
-            channels, width, MULTIPLIERS, blocks=2, film=False, attention=True, dropout=0.2, scale=scale
+            channels, width, MULTIPLIERS, blocks=2, film=False, attention=True, dropout=dropout, scale=scale
         )
         self.head = Head([len(timesteps) * width * multiplier for multiplier in MULTIPLIERS], fusion)
 
@@ -234,12 +236,19 @@ class Head(nn.Module):
 
 
 def _require_settings(
-    width: int, channels: int, timesteps: Sequence[int], blocks: Sequence[int], *choices: str
+    width: int,
+    channels: int,
+    dropout: float,
+    timesteps: Sequence[int],
+    blocks: Sequence[int],
+    *choices: str,
 ) -> None:
     """Raises UserError for settings of no network: weight files carry them too, and anyone can write one."""
     require_whole("width", width, 2, 1024)
     if width % 2 or channels not in (1, 3):
         raise UserError(f"width {width}, {str(channels)[:80]} channels; give an even width and 1 or 3")
+    if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        raise UserError(f"dropout {str(dropout)[:80]}; give a number from 0 up to 1")
     for value, known in zip(choices, (Noise, Half, Fusion, Fill, Form), strict=True):
         if value not in get_args(known):
             raise UserError(f"there is no {str(value)[:80]!r}; give {' or '.join(get_args(known))}")

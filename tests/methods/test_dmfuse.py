@@ -237,6 +237,7 @@ def test_settings_of_no_network_are_refused():
         ({"width": 5}, "even width"),
         ({"channels": 2}, "1 or 3"),
         ({"noise": "other"}, "give paper or released or edm"),
+        ({"dropout": 1.0}, "dropout"),
         ({"timesteps": (1001,)}, "timesteps"),
         ({"timesteps": 5}, "timesteps"),
         ({"blocks": (2, 5, 8, 11, 15)}, "blocks"),
