@@ -38,7 +38,7 @@ def cosine_schedule(steps: int = 2000, offset: float = 0.008, largest: float = 0
 
 
 def _products(alphas: Tensor) -> Tensor:
-    return torch.cat([torch.ones(1, dtype=alphas.dtype), alphas.cumprod(0)])
+    return torch.cat([alphas.new_ones(1), alphas.cumprod(0)])
 
 
 def sigma_of(alpha_bar: Tensor) -> Tensor:
