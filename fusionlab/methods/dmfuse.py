@@ -35,7 +35,7 @@ from fusionlab.losses.pixel import intensity_loss
 from fusionlab.losses.structure import structure_loss
 from fusionlab.nets.blocks import ScSE, reflect_conv
 from fusionlab.nets.frames import Fill, filled
-from fusionlab.nets.unet import UNet
+from fusionlab.nets.unet import UNet, draw_zeros
 from fusionlab.training import EMA, fingerprint, fit, save_half, seeded
 
 Noise = Literal["paper", "released", "edm"]
@@ -52,16 +52,17 @@ class Recipe:
     """All that makes a DMFuse but the data, the seed and the device.
 
     `settings` are those of `DMFuse`. `pretext` is what the U-Net learns first: to take noise off ("ddpm"), or
-    nothing, as the control ("none"); with "cnn" it is no diffusion model but learns with the head (Table 6,
-    w/o Dif), best at timestep 0. `draw` says at which levels it trains, `ema` is the decay of the running
-    average that is kept, 0 for none. `form` is that of the losses, `weights` weighs the terms of Eq. 13;
-    `gamma` is the rate of the attention's gain where that has its own.
+    nothing, as controls ("none", each block its own shortcut; "random", with no layer at 0); with "cnn" it is
+    no diffusion model but learns with the head (Table 6, w/o Dif), best at timestep 0. `draw` says at which
+    levels it trains, `ema` is the decay of the running average that is kept, 0 for none. `form` is that of
+    the losses, `weights` weighs the terms of Eq. 13; `gamma` is the rate of the attention's gain where that
+    has its own.
     """
 
     first: Stage
     second: Stage
     settings: Mapping[str, object] = field(default_factory=dict)
-    pretext: Literal["ddpm", "none", "cnn"] = "ddpm"
+    pretext: Literal["ddpm", "none", "random", "cnn"] = "ddpm"
     draw: Draw = "paper"
     ema: float = 0.0
     form: Form = "paper"
@@ -298,7 +299,8 @@ def train_ddpm(
         crops, _same = draw_crops(both, stage.batch, stage.size, generator)
         x = (2 * crops - 1).expand(-1, model.channels, -1, -1)
         levels = draw_alpha_bars(model.alpha_bars, stage.batch, generator, draw)
-        return network_loss(unet, model.coefficients, x, levels, generator)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=stage.precision == "bfloat16"):
+            return network_loss(unet, model.coefficients, x, levels, generator)
 
     curve = fit(
         step,
@@ -383,6 +385,8 @@ def train(
     images = [(ir.to(device), vi.to(device)) for ir, vi in images]
     with seeded(seed):
         network = DMFuse(**recipe.settings).to(device)  # type: ignore[arg-type]  # checked there
+        if recipe.pretext == "random":
+            network.unet.apply(draw_zeros)
     first, second = replace(recipe.first, seed=seed), replace(recipe.second, seed=seed)
 
     def checkpoint(stem: str) -> Path | None:

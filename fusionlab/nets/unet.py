@@ -137,7 +137,7 @@ class Block(nn.Module):
             changed = self.norm(changed + self.shift(label)[..., None, None])
         if self.film is not None:
             scale, shift = self.film(label)[..., None, None].chunk(2, dim=1)
-            changed = self.norm(changed) * (1 + scale) + shift
+            changed = torch.addcmul(shift, self.norm(changed), 1 + scale)
         result = self.shortcut(x) + self.second(changed)
         if self.attention is not None:
             result = self.attention(result)
@@ -179,3 +179,9 @@ def zero(layer: nn.Conv2d) -> nn.Conv2d:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
+
+
+def draw_zeros(layer: nn.Module) -> None:
+    """Draws the weights of a convolution that starts at 0, as torch draws the others."""
+    if isinstance(layer, nn.Conv2d) and not layer.weight.any():
+        layer.reset_parameters()

@@ -18,7 +18,7 @@ from fusionlab.data.pair import luminance
 from fusionlab.data.sources import read_photos
 from fusionlab.diffusion.ddpm import linear_schedule, sigma_of
 from fusionlab.diffusion.edm import Denoiser
-from fusionlab.diffusion.wiener import Wiener
+from fusionlab.diffusion.spectral import SpectralGaussian
 from fusionlab.fuser import Fuser, fuse
 from fusionlab.methods.dmfuse import (
     MULTIPLIERS,
@@ -73,7 +73,7 @@ def sizes(width: int, pairs: None, run: Run) -> Iterator[Score]:
 # Denoisers: the same U-Net twice, one predicting the noise, one inside EDM's preconditioning, with equal
 # budgets, beside a filter that needs no training but the power spectrum.
 
-STEPS = (50, 100, 250, 500)
+JUDGED_AT = (50, 100, 250, 500)
 CROP = 64
 DENOISERS = {
     "smoke": Stage(2, 2, CROP, 4e-4),
@@ -112,7 +112,7 @@ def training_crops(run: Run) -> Tensor:
 
 def wiener(run: Run) -> Denoiser:
     """The line to beat, from the power spectrum of the training crops."""
-    return Wiener(training_crops(run))
+    return SpectralGaussian.fit(training_crops(run)).denoise
 
 
 def pixelwise(run: Run) -> Denoiser:
@@ -135,7 +135,7 @@ def against_noise(make: Callable[[Run], Denoiser], pairs: Pairs, run: Run) -> It
     def of_pair(pair: Pair) -> Iterator[Score]:
         generator = torch.Generator().manual_seed(0)
         crops = 2 * torch.cat(draw_crops([(pair.ir, pair.vi)], 4, CROP, generator)) - 1
-        for t in STEPS:
+        for t in JUDGED_AT:
             sigma = sigma_of(schedule[t]).to(crops)
             z = torch.randn(crops.shape, generator=generator).to(crops)
             error = (denoise(crops + sigma * z, sigma) - crops) / sigma

@@ -32,7 +32,6 @@ from fusionlab.crops import Stage
 from fusionlab.data import Pair, sources
 from fusionlab.diffusion import consistency, ddpm, edm
 from fusionlab.diffusion.mixtures import Mixture
-from fusionlab.diffusion.wiener import Wiener
 from fusionlab.errors import UserError
 from fusionlab.fuser import fuse, load
 from fusionlab.losses import weighted_sum
@@ -382,8 +381,6 @@ def test_ddpm(told):
     drawn = ddpm.draw_alpha_bars(schedule, 3, generator, "released")
     coefficients = ddpm.noise_prediction(schedule, told)
     on_cuda(ddpm.network_loss(lambda x, label: x * label[:, None], coefficients, points(), drawn, generator))
-    image = two_images()[0]
-    on_cuda(Wiener(image)(image, torch.full((len(image),), 0.5)))
 
 
 def test_forward_process():

@@ -341,7 +341,7 @@ def test_the_cnn_learns_with_the_head_and_random_weights_do_not():
     )
     made = {
         pretext: train(dataclasses.replace(smoke, pretext=pretext), pairs(), 3)
-        for pretext in ("none", "cnn", "ddpm")
+        for pretext in ("none", "random", "cnn", "ddpm")
     }
     drawn_once = {
         k: torch.cat([p.detach().flatten() for p in m.unet.encoder.parameters()]) for k, m in made.items()
@@ -349,6 +349,10 @@ def test_the_cnn_learns_with_the_head_and_random_weights_do_not():
     torch.manual_seed(3)
     start = torch.cat([p.detach().flatten() for p in DMFuse(**smoke.settings).unet.encoder.parameters()])
     assert torch.equal(drawn_once["none"], start)
+    assert (
+        not torch.equal(drawn_once["random"], start)
+        and (start == 0).sum() > (drawn_once["random"] == 0).sum()
+    )
     assert not torch.equal(drawn_once["cnn"], start) and not torch.equal(drawn_once["ddpm"], start)
 
 
