@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusionlab.crops import ImagePairs, draw_crops
+from fusionlab.crops import ImagePairs, Stage, draw_crops, told
 from fusionlab.diffusion.consistency import (
     Distance,
     consistency_loss,
@@ -31,30 +31,14 @@ from fusionlab.errors import UserError, require_whole
 from fusionlab.losses import weighted_sum
 from fusionlab.losses.gradient import Border, strongest_edge_loss
 from fusionlab.losses.selection import ActivityForm, Guard, selection_loss
+from fusionlab.nets.blocks import ScSE
 from fusionlab.nets.features import Lpips
-from fusionlab.nets.unet import UNet, conv
+from fusionlab.nets.unet import UNet, conv, draw_zeros
 from fusionlab.training import EMA, cosine, fingerprint, fit, save_half, seeded
 
 Features = Literal["encoder", "decoder"]
 Pretext = Literal["consistency", "tuned", "autoencoder", "none", "random"]
-Precision = Literal["float32", "bfloat16"]
 DistanceName = Literal["pseudo_huber", "lpips"]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """How long and on what a stage trains: random crops, so many a step, at this learning rate.
-
-    `precision` is that of convolutions: bfloat16 (autocast) takes 60 % of the time where the processor knows
-    it, and far longer where it does not.
-    """
-
-    steps: int
-    batch: int = 15
-    size: int = 160
-    rate: float = 1e-4
-    seed: int = 0
-    precision: Precision = "float32"
 
 
 class LossForm(NamedTuple):
@@ -168,27 +152,6 @@ class FusionModule(nn.Module):
         x = double(self.sca1(self.conv1(coarse))) + self.conv2(middle)
         x = double(self.sca2(x)) + self.conv3(fine)
         return self.out(x).tanh()
-
-
-class ScSE(nn.Module):
-    """Weighs channels by their means and pixels by a 1x1 convolution, and adds both (Roy et al. 2018).
-
-    (B, C, H, W) to the same; as both gates are at most 1, the gain is at most 2.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.channel = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(channels, channels // 2, 1),
-            nn.ReLU(),
-            nn.Conv2d(channels // 2, channels, 1),
-            nn.Sigmoid(),
-        )
-        self.pixel = nn.Sequential(nn.Conv2d(channels, 1, 1), nn.Sigmoid())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.channel(x) + x * self.pixel(x)
 
 
 def conv_block(width: int) -> nn.Sequential:
@@ -359,7 +322,7 @@ def train_consistency(
         checkpoint=checkpoint,
         settings={
             **asdict(stage),
-            **_told(images, checkpoint),
+            **told(images, checkpoint),
             "levels": levels,
             "distance": distance,
             "width": unet.width,
@@ -394,7 +357,7 @@ def train_tuned(unet: UNet, images: ImagePairs, stage: Stage, checkpoint: Path |
         schedule=cosine(stage.rate, stage.steps),
         ema=EMA(average, unet, lambda k: min(0.999, (1 + k) / (10 + k))),
         checkpoint=checkpoint,
-        settings={**asdict(stage), **_told(images, checkpoint), "pretext": "tuned", "width": unet.width},
+        settings={**asdict(stage), **told(images, checkpoint), "pretext": "tuned", "width": unet.width},
         title="consistency",
     )
     unet.load_state_dict(average.state_dict())
@@ -422,7 +385,7 @@ def train_autoencoder(
         steps=stage.steps,
         seed=stage.seed,
         checkpoint=checkpoint,
-        settings={**asdict(stage), **_told(images, checkpoint), "width": unet.width},
+        settings={**asdict(stage), **told(images, checkpoint), "width": unet.width},
         title="autoencoder",
     )
 
@@ -460,18 +423,12 @@ def train_fusion(
         checkpoint=checkpoint,
         settings={
             **asdict(stage),
-            **_told(images, checkpoint),
+            **told(images, checkpoint),
             **{"unet": fingerprint(model.unet.state_dict().values()) if checkpoint else ""},
             **{"weights": dict(weights), **loss._asdict(), **model.settings},
         },
         title="fusion module",
     )
-
-
-def _told(images: ImagePairs, checkpoint: Path | None) -> dict[str, object]:
-    """What tells these images from others, for the settings of a checkpoint."""
-    values = (image for pair in images for image in pair)
-    return {"pairs": len(images), "images": fingerprint(values) if checkpoint else ""}
 
 
 def train(
@@ -520,12 +477,6 @@ def pretrain(
         stem = f"consistency-{recipe.distance}-{recipe.levels or 'growing'}"
         train_consistency(network.unet, images, stage, recipe.levels, recipe.distance, checkpoint(stem))
     return network
-
-
-def draw_zeros(layer: nn.Module) -> None:
-    """Draws the weights of a convolution that starts at 0, as torch draws the others."""
-    if isinstance(layer, nn.Conv2d) and not layer.weight.any():
-        layer.reset_parameters()
 
 
 def save(model: CoMoFusion, file: Path) -> Path:

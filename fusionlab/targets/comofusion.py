@@ -15,7 +15,7 @@ from torch import Tensor
 from fusionlab.bench.cost import seconds
 from fusionlab.bench.run import Run
 from fusionlab.bench.table import ANY, Score, Table, conventional, each, mean_and_error, scored
-from fusionlab.crops import draw_crops
+from fusionlab.crops import Stage, draw_crops
 from fusionlab.data import Pair, Pairs, open_pairs
 from fusionlab.diffusion import edm
 from fusionlab.diffusion.consistency import gaussian_optimum, sample
@@ -33,7 +33,6 @@ from fusionlab.methods.comofusion import (
     RECIPES,
     CoMoFusion,
     Recipe,
-    Stage,
     joint,
     pretrain,
     save,
