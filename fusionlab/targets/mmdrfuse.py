@@ -338,6 +338,8 @@ TABLES = {
             **STAGES,
             "III refresh as printed": {"weights": {**SOURCES, "refresh": 1.0}, "refresh": "paper"},
             "II with edges and perception": {"weights": {**SOURCES, "perception": 0.1}},  # needs VGG weights
+            # The control: pulled as often and as hard, towards any earlier output instead of the best.
+            "III refresh to a random past": {"weights": {**SOURCES, "refresh": 1.0}, "past": "random"},
         },
         "the paper trains its teacher with VGG terms, once; here it is the student without.",
     ),
@@ -348,6 +350,8 @@ TABLES = {
             "III digestible": {"weights": DIGESTIBLE, "start": "random"},
             "I without, teacher's last layer": {"weights": SOURCES},
             "III digestible, teacher's last layer": {"weights": DIGESTIBLE},
+            # The control: the teacher's answers to patches of other pairs.
+            "III shuffled, teacher's last layer": {"weights": DIGESTIBLE, "lesson": "shuffled"},
         },
         "the paper's is one run with VGG terms on LLVIP; here are five seeds on RoadScene.",
     ),

@@ -11,6 +11,7 @@ from fusionlab.bench import records
 from fusionlab.bench.table import scored
 from fusionlab.data import open_pairs
 from fusionlab.errors import UserError
+from fusionlab.methods import METHODS
 from fusionlab.metrics import CONVENTIONS, METRICS
 from fusionlab.targets import metrics
 
@@ -86,6 +87,28 @@ def test_one_row_of_each_study(tmp_path):
     assert sorted(told) == ["PSNR", "kept ir", "kept vi"]
     assert {record.n for record in preview} == {"4"}
     assert records.lint([*flips, *both, *alone, *agreeing, *preview]) == []
+
+
+def test_contenders_are_all_that_is_shipped_and_are_ranked_over_four(tmp_path):
+    made = targets.reproduce("metrics/default", tmp_path, None, "smoke")
+    assert records.lint(made) == []
+    shipped = set(METHODS) - {"mmdrfuse-teacher"}  # released weights alone
+    assert {record.row for record in made} == shipped
+    blind = {(r.metric, r.convention, r.split) for r in made if r.data == "roadscene"}
+    assert blind == {(metric, "reference", "val") for metric in ("SSIM", "VIF", "Qabf")}
+    told = {(r.metric, r.convention, r.split) for r in made if r.data == "scenes"}
+    assert told == {(metric, "truth", "val") for metric in ("kept", "PSNR", "signal")}
+    # By hand: the place in each of the four columns, their mean, the best first.
+    values = {}
+    for record in made:
+        values.setdefault(record.metric, {})[record.row] = record.value
+    places = {name: [] for name in shipped}
+    for metric in ("SSIM", "VIF", "Qabf", "kept"):
+        for place, name in enumerate(sorted(shipped, key=values[metric].get, reverse=True), 1):
+            places[name].append(place)
+    ranks = metrics.best_first(made)
+    assert ranks == pytest.approx({name: sum(found) / 4 for name, found in places.items()})
+    assert list(ranks.values()) == sorted(ranks.values())
 
 
 def test_unknown_rows_and_data_are_refused(tmp_path):

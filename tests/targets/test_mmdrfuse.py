@@ -4,7 +4,7 @@ import csv
 import hashlib
 import itertools
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
@@ -192,8 +192,19 @@ def test_what_the_rows_of_the_ablations_change():
     assert changes["I intensity"]["weights"] == {"intensity": 1.0}
     assert changes["student of 897"]["settings"] == {"hidden": 32}
     with_teacher = {"II direct", "III digestible", "III digestible, teacher's last layer"}
-    with_teacher |= {"student of 113", "student of 897"}
+    with_teacher |= {"student of 113", "student of 897", "III shuffled, teacher's last layer"}
     assert {name for name, row in changes.items() if row["weights"].get("distillation")} == with_teacher
+    # A control differs from what it controls in that one thing.
+    for control, what, difference in (
+        (
+            "III shuffled, teacher's last layer",
+            "III digestible, teacher's last layer",
+            ("lesson", "shuffled"),
+        ),
+        ("III refresh to a random past", "III with refresh", ("past", "random")),
+    ):
+        plain, other = (asdict(replace(ABLATION["laptop"], **changes[name])) for name in (what, control))
+        assert [(key, other[key]) for key in plain if plain[key] != other[key]] == [difference]
 
 
 # Figure 5 and the networks that are shipped.
