@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from fusionlab import targets
-from fusionlab.bench import records
+from fusionlab.bench import records, results
 from fusionlab.bench.table import scored
 from fusionlab.data import open_pairs
 from fusionlab.errors import UserError
-from fusionlab.methods import METHODS
+from fusionlab.fuser import load
+from fusionlab.methods import DEFAULT, METHODS
 from fusionlab.metrics import CONVENTIONS, METRICS
 from fusionlab.targets import metrics
 
@@ -109,6 +110,18 @@ def test_contenders_are_all_that_is_shipped_and_are_ranked_over_four(tmp_path):
     ranks = metrics.best_first(made)
     assert ranks == pytest.approx({name: sum(found) / 4 for name, found in places.items()})
     assert list(ranks.values()) == sorted(ranks.values())
+
+
+def test_the_default_of_fuse_is_the_best_of_its_promoted_record():
+    found = [r for data in ("roadscene", "scenes") for r in results.results("metrics/default", data)]
+    assert {record.row for record in found} == set(metrics.CONTENDERS)
+    assert {(record.split, record.run.profile) for record in found} == {("val", "laptop")}
+    ranks = metrics.best_first(found)
+    assert next(iter(ranks)) == DEFAULT, ranks
+    # Nothing of the record is another network's than the one that is shipped.
+    hashes = {record.row: record.weights for record in found}
+    shipped = {name: load(name).sha256 for name in ranks}
+    assert hashes == shipped
 
 
 def test_unknown_rows_and_data_are_refused(tmp_path):
