@@ -61,7 +61,7 @@ def decoded(paper: str, table: str, dataset: str, method: str) -> list[dict[str,
         {
             "metric": cell["metric"],
             "formula": cell["formula"],
-            "value": float(cell["value"]),
+            "value": Printed(cell["value"]),
             "fits": cell["fits"],
         }
         for cell in found
