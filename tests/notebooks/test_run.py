@@ -8,6 +8,7 @@ import nbformat
 import pytest
 
 from fusionlab.bench import records
+from fusionlab.data import open_pairs, write_image
 from fusionlab.tools.notebooks import run_notebooks
 
 # Seconds a cell: four times what a whole notebook may take at smoke, a guard against hangs.
@@ -41,6 +42,15 @@ def test_it_runs_and_records_what_it_measured(path, tmp_path, offline, monkeypat
     data = "tno" if os.environ.get("FUSIONLAB_MIRROR") else "scenes"
     monkeypatch.setenv("FUSIONLAB_DATA", data)
     assert_measured_on(data, ran(path, "auto", tmp_path, offline), path)
+
+
+@pytest.mark.nightly
+def test_it_runs_on_a_folder_of_one_pair(path, tmp_path, offline):
+    pair = open_pairs("scenes", 1, seed=5, condition="dusk")[0]
+    write_image(pair.ir, tmp_path / "data" / "ir" / "street.png")
+    write_image(pair.colour(pair.vi), tmp_path / "data" / "vi" / "street.png")
+    made = ran(path, str(tmp_path / "data"), tmp_path / "run", offline)
+    assert {record.n for record in made} <= {"0", "1"}
 
 
 def test_a_notebook_that_wants_the_network_fails(tmp_path, offline):
