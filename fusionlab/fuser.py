@@ -191,6 +191,8 @@ def load(name: str, weights: str | Path = "ours", device: str | torch.device = "
     sha256 = hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
     label = str(weights) if weights in ("ours", "official") else Path(weights).name
     label += " (module. taken off its names)" if any(content.wrapped for content in contents) else ""
+    if method.channels_last:
+        network = network.to(memory_format=torch.channels_last)
     return Fuser(name, label, sha256, network.to(device).eval(), method.stochastic, seed, method.reach)
 
 

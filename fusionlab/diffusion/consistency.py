@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from fusionlab.diffusion.edm import EPSILON, Denoiser, noised
+from fusionlab.diffusion.edm import EPSILON, Denoiser, T, consistency_preconditioning, noised
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 Weight = Callable[[Tensor, Tensor], Tensor]
@@ -73,6 +73,37 @@ def consistency_loss(
     return (weight(t, u) * distance(student(noised(x, u, z), u), nearer)).mean()
 
 
+def nearer_level(t: Tensor, stage: int) -> Tensor:
+    """Where the target stands in a stage of easy consistency tuning (Geng et al. 2025): (B,) to (B,).
+
+    r = t (1 - n(t) / 2^stage), n(t) = 1 + 8 sigmoid(-t), at least epsilon. In stage 0 that is epsilon, where
+    the target is the data, so the network first becomes a denoiser; then the gap halves with each stage.
+    """
+    return (t * (1 - (1 + 8 * torch.sigmoid(-t)) / 2**stage)).clamp(min=EPSILON)
+
+
+def tuning_stage(step: int, steps: int, last: int = 6) -> int:
+    """The stage at a step: 0 for half of them, then 1 to `last` for equal times."""
+    return math.floor((2 * step / steps - 1) * last) + 1 if 2 * step >= steps else 0
+
+
+def tuning_loss(denoise: Denoiser, x: Tensor, stage: int, generator: torch.Generator) -> Tensor:
+    """E[lambda d(f(x_t, t), f(x_r, r))] over clean x (B, ...), the target being f itself, held: a scalar.
+
+    ln t ~ N(-0.4, 2.2^2): further up than in the source, since one step from noise starts at t = 80. d is
+    pseudo-Huber; lambda = t / (t - r) / c_out(t) gives every level and stage errors of one size.
+    """
+    t = (2.2 * torch.randn(len(x), generator=generator) - 0.4).exp().clamp(2 * EPSILON, T).to(x)
+    z = torch.randn(x.shape, generator=generator).to(x)
+    r = nearer_level(t, stage)
+    target = noised(x, r, z)
+    if stage:  # else r is epsilon, where f is the identity
+        with torch.no_grad():
+            target = denoise(target, r)
+    weight = t / (t - r) / consistency_preconditioning(t).c_out
+    return (weight * pseudo_huber(denoise(noised(x, t, z), t), target)).mean()
+
+
 def levels_at(step: int, steps: int, first: int = 2, last: int = 200) -> int:
     """N(k) of the released code, which grows from `first` at step 0 to `last` + 1 at `steps`.
 
@@ -80,6 +111,15 @@ def levels_at(step: int, steps: int, first: int = 2, last: int = 200) -> int:
     """
     grown = math.sqrt(step / steps * ((last + 1) ** 2 - first**2) + first**2)
     return max(1, math.ceil(grown - 1)) + 1
+
+
+def doubling_at(step: int, steps: int, first: int = 10, last: int = 640) -> int:
+    """N(k) of improved training (Song and Dhariwal 2024): `first` + 1, doubled at equal times to `last` + 1.
+
+    Coarse levels are learnt soon and roughly, fine ones make them exact.
+    """
+    doublings = math.log2(last / first)
+    return int(min(first * 2 ** math.floor(step / steps * (doublings + 1)), last)) + 1
 
 
 def decay_at(n: int, first: int = 2, start: float = 0.95) -> float:

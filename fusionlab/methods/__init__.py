@@ -46,7 +46,8 @@ class Method:
     unclipped image from (ir, vi), and takes a `generator` too where it is `stochastic`. `settings` are the
     arguments of the class; what a weight file says of its own sizes goes before them. `reach` says how far
     away, in pixels, an input can still change an output; None where it is the whole image, so that a large
-    frame cannot be fused in parts.
+    frame cannot be fused in parts. `channels_last` lays the channels of a pixel beside each other: that takes
+    a third of the time off wide networks and rounds otherwise.
     """
 
     network: str
@@ -54,6 +55,7 @@ class Method:
     stochastic: bool = False
     settings: Mapping[str, object] = field(default_factory=dict)
     reach: int | None = None
+    channels_last: bool = False
 
 
 # Taken where no method is named: best by mean rank over SSIM, VIF and Qabf on RoadScene's validation pairs
@@ -64,7 +66,7 @@ METHODS = {
     "average": Method("baselines.average", reach=0),
     "maximum": Method("baselines.maximum", reach=0),
     "laplacian": Method("baselines.laplacian", reach=60),
-    "comofusion": Method("comofusion.CoMoFusion", {"ours": (Shipped("comofusion"),)}),
+    "comofusion": Method("comofusion.CoMoFusion", {"ours": (Shipped("comofusion"),)}, channels_last=True),
     "mmdrfuse": Method(
         "mmdrfuse.Student",
         {"ours": (Shipped("mmdrfuse_student"),), "official": (Released("mmdrfuse", "student"),)},

@@ -98,7 +98,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         scale, shift = self.film(label)[..., None, None].chunk(2, dim=1)
-        changed = self.second(self.norm(self.first(x)) * (1 + scale) + shift)
+        changed = self.second(torch.addcmul(shift, self.norm(self.first(x)), 1 + scale))
         result = self.shortcut(x) + changed
         return result if self.up is None else self.up(result)
 

@@ -1,9 +1,10 @@
-"""CoMoFusion: Figure 2 (b), Tables 1 to 4, the run that made our small model, and the paper's own recipe."""
+"""CoMoFusion: Figure 2 (b), Tables 1 to 4, what our model draws and knows, and the paper's own recipe."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,16 +13,35 @@ from torch import Tensor
 
 from fusionlab.bench.cost import seconds
 from fusionlab.bench.run import Run
-from fusionlab.bench.table import ANY, Score, Table, conventional, each, scored
+from fusionlab.bench.table import ANY, Score, Table, conventional, each, mean_and_error, scored
+from fusionlab.crops import draw_crops
 from fusionlab.data import Pair, Pairs, open_pairs
 from fusionlab.diffusion import edm
-from fusionlab.diffusion.consistency import gaussian_optimum
+from fusionlab.diffusion.consistency import gaussian_optimum, sample
+from fusionlab.diffusion.likeness import edge_correlation, patches, sliced_wasserstein
 from fusionlab.diffusion.mixtures import Mixture
+from fusionlab.diffusion.spectral import SpectralGaussian
 from fusionlab.errors import UserError
 from fusionlab.fuser import Fuser, fuse, load
 from fusionlab.methods.baselines import average, maximum
-from fusionlab.methods.comofusion import ABLATION, LAMBDAS, MODEL, RECIPES, Recipe, Stage, save, train
+from fusionlab.methods.comofusion import (
+    ABLATION,
+    DISTANCES,
+    LAMBDAS,
+    MODEL,
+    RECIPES,
+    CoMoFusion,
+    Recipe,
+    Stage,
+    joint,
+    pretrain,
+    save,
+    train,
+)
 from fusionlab.methods.tricks import clipped_sum, infrared, visible
+from fusionlab.nets.unet import UNet
+from fusionlab.probe import at_pixels, fit_probe, mean_recall
+from fusionlab.training import seeded
 
 # Figure 2 (b): noise in, noise out, with everything measured against an exact answer.
 
@@ -210,20 +230,29 @@ def what_is_fused(rows: Sequence[str], pairs: None, run: Run) -> dict[str, Tenso
 # Table 4, the shipped model and the paper's recipe: trained by the run.
 
 
-def trained(recipe: Recipe, name: str, run: Run) -> Fuser:
+def roadscene(split: str = "train") -> list[tuple[Tensor, Tensor]]:
+    """The pairs of a split as images (ir, vi)."""
+    return [(pair.ir, pair.vi) for pair in open_pairs("roadscene", split=split)]
+
+
+def trained(recipe: Recipe, name: str, run: Run, checkpoints: Path) -> Fuser:
     """Trains on RoadScene's training pairs and reads the network back from its half-precision file.
 
     Checkpoints lie in the run too, so that a stopped one goes on; rows that differ in stage 2 alone share
     stage 1.
     """
-    images = [(pair.ir, pair.vi) for pair in open_pairs("roadscene", split="train")]
-    network = train(recipe, images, run.seed, run.device, run.checkpoints, slug(name))
+    network = train(recipe, roadscene(), run.seed, run.device, checkpoints, slug(name))
     return load("comofusion", save(network, run.weights(slug(name))), run.device)
 
 
 def slug(row: str) -> str:
     """A row as part of a file's name."""
     return row.replace("/", "").replace(" ", "-")
+
+
+def ablation_checkpoints(run: Run) -> Path:
+    """One folder for Table 4 and the probe: run into the same one, they share stage 1."""
+    return run.checkpoints.with_name(f"comofusion-ablation-{run.profile}")
 
 
 def by_training(
@@ -236,7 +265,12 @@ def by_training(
             fuser = (
                 load("average")
                 if change is None
-                else trained(replace(recipes[run.profile], **change), name, run)
+                else trained(
+                    replace(recipes[run.profile], **change),
+                    name,
+                    run,
+                    ablation_checkpoints(run) if recipes is ABLATION else run.checkpoints,
+                )
             )
             rule = conventional(partial(fuse, fuser), wanted, fuser.sha256)
             for score in scored(rule, pairs, run.device, name):
@@ -256,9 +290,175 @@ def by_recipe(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
     recipe = RECIPES[name]
     if run.profile == "smoke":
         recipe = replace(recipe, width=8, first=Stage(2, 2, 32), second=Stage(2, 2, 32))
-    fuser = trained(recipe, name, run)
+    fuser = trained(recipe, name, run, run.checkpoints)
     rule = conventional(partial(fuse, fuser), {"comofusion": ("EN", "SD", "Qabf", "SSIM")}, fuser.sha256)
     yield from scored(rule, pairs, run.device, name)
+
+
+# What the shipped model draws from noise, and how much noise it takes off.
+
+SIDE, DRAWN, DRAWS = 32, 512, 5  # pixels of a crop, samples a draw, draws an interval
+LEVELS = (0.25, 0.5, 2.0, 80.0)
+STEPS = {"ours": (80.0,), "ours, two steps": (80.0, 0.8), "ours, four steps": (80.0, 5.0, 0.8, 0.2)}
+
+
+def crop_pairs(images: Sequence[tuple[Tensor, Tensor]], n: int, seed: int) -> Tensor:
+    """n random crops of pairs, (n, 2, 32, 32) in [-1, 1], vis before ir."""
+    return joint(*draw_crops(images, n, SIDE, torch.Generator().manual_seed(seed)))
+
+
+def draw(row: str, n: int, seed: int, device: str) -> Tensor:
+    """n samples of a row, (n, 2, 32, 32): real crops, those of a control, or of a network from noise."""
+    generator = torch.Generator().manual_seed(seed)
+    real = crop_pairs(roadscene(), n, seed)
+    if row == "training crops":
+        return real
+    if row == "blank":
+        return real.mean(dim=(0, 2, 3), keepdim=True).expand_as(real)
+    if row == "Gaussian of the spectrum":
+        return SpectralGaussian.fit(crop_pairs(roadscene(), 2048, seed)).sample(n, generator)
+    if row == "crops, channels shuffled":
+        return torch.stack([real[:, 0], real[torch.randperm(n, generator=generator), 1]], dim=1)
+    x = edm.T * torch.randn(real.shape, generator=generator)
+    drawn = [
+        sample(denoiser_of(row, device), part.to(device), STEPS.get(row, (edm.T,)), generator)
+        for part in x.split(64)
+    ]
+    return torch.cat(drawn).cpu()
+
+
+def denoiser_of(row: str, device: str) -> edm.Denoiser:
+    """The consistency function of the shipped model, or of one of its size that has learnt nothing."""
+    unet = shipped(device).unet
+    if row == "untrained U-Net":
+        with seeded(0):
+            unet = UNet(2, unet.width).to(device)
+    return edm.preconditioned(unet)
+
+
+def shipped(device: str) -> CoMoFusion:
+    """The shipped model's network."""
+    network = load("comofusion", device=device).network
+    assert isinstance(network, CoMoFusion)
+    return network
+
+
+def likeness_of(row: str, pairs: Pairs, run: Run) -> Iterator[Score]:
+    """Of samples: deviation, distance to held-out crops, edges shared by both channels; means over draws."""
+    n, draws = (16, 2) if run.profile == "smoke" else (DRAWN, DRAWS)
+    images = [(pair.ir, pair.vi) for pair in pairs]
+    found: dict[str, list[float]] = {}
+    for seed in range(run.seed * draws, (run.seed + 1) * draws):
+        with torch.no_grad():
+            x = draw(row, n, seed, run.device)
+        held, directions = crop_pairs(images, n, 1000 + seed), torch.Generator().manual_seed(seed)
+        for metric, value in (
+            ("deviation", x.std()),
+            ("distance of crops", sliced_wasserstein(x.flatten(1), held.flatten(1), directions)),
+            ("distance of 8x8 patches", sliced_wasserstein(patches(x), patches(held), directions)),
+            ("edges shared", edge_correlation(x).mean()),
+        ):
+            found.setdefault(metric, []).append(value.item())
+    for metric, values in found.items():
+        mean, error = mean_and_error(values)
+        yield Score(metric, mean, weights=weights_of(row), error=error, values=tuple(values))
+
+
+def distance_to_clean(row: str, pairs: Pairs, run: Run) -> Iterator[Score]:
+    """Mean absolute distance of what is answered at noise t to the clean crop; images in [-1, 1]."""
+    n = 16 if run.profile == "smoke" else DRAWN
+    held = crop_pairs([(pair.ir, pair.vi) for pair in pairs], n, 1000 + run.seed)
+    z = torch.randn(held.shape, generator=torch.Generator().manual_seed(run.seed))
+    gaussian = SpectralGaussian.fit(crop_pairs(roadscene(), 2048, run.seed))
+    for t in LEVELS:
+        noised = edm.noised(held, t, z)
+        if row == "Gaussian denoiser":
+            clean = gaussian.denoise(noised, t)
+        elif row == "Gaussian flow":
+            clean = gaussian.flow(noised, t, edm.EPSILON)
+        else:
+            denoise = denoiser_of(row, run.device)
+            with torch.no_grad():
+                clean = torch.cat([denoise(part.to(run.device), t).cpu() for part in noised.split(64)])
+        value, error = mean_and_error((clean - held).abs().mean(dim=(1, 2, 3)).tolist())
+        yield Score(f"distance at t {t:g}", value, weights=weights_of(row), error=error)
+
+
+def weights_of(row: str) -> str:
+    """The hash of the shipped weights where a row is made with them."""
+    return load("comofusion").sha256 if row.startswith("ours") else "none"
+
+
+def by_network(row: str, pairs: Pairs, run: Run) -> Iterator[Score]:
+    """A row of comofusion/samples: what it draws where it draws, what it takes off where it is a denoiser."""
+    if row not in ("Gaussian denoiser", "Gaussian flow"):
+        yield from likeness_of(row, pairs, run)
+    if row in ("ours", "untrained U-Net", "Gaussian denoiser", "Gaussian flow"):
+        yield from distance_to_clean(row, pairs, run)
+
+
+def sample_sheet(rows: Sequence[str], pairs: Pairs, run: Run) -> dict[str, Tensor]:
+    """Samples of each row but real crops: visible above infrared, sixteen beside each other."""
+    lines = []
+    for row in rows:
+        if row.startswith(("ours", "untrained", "Gaussian of")):
+            with torch.no_grad():
+                x = (draw(row, 16, run.seed, run.device) + 1) / 2
+            lines += [torch.cat(list(F.pad(x[:, c], (1, 1, 1, 1), value=1.0)), dim=1) for c in (0, 1)]
+    sheet = torch.cat(lines)[None, None].clamp(0, 1) if lines else torch.ones(1, 1, 2, 2)
+    return {"samples.png": F.interpolate(sheet, scale_factor=2)}
+
+
+# What its maps know: which camera carries the signal, read off by one line.
+
+PROBED = {"smoke": (2, 50), "laptop": (24, 400), "gpu": (48, 800), "paper": (48, 800)}  # scenes, pixels each
+NOISES = (edm.EPSILON, 0.1, 0.5, 2.0)
+KINDS = 4  # neither camera, infrared, visible, both
+
+
+def which_camera(row: Mapping[str, Any] | str, pairs: Pairs, run: Run) -> Iterator[Score]:
+    """Mean recall of a linear probe for `truth.both` on other scenes than it was fitted on, by noise."""
+    scenes, pixels = PROBED[run.profile]
+    weights = "none"
+    if isinstance(row, str):
+        weights = load("comofusion").sha256 if row == "shipped" else "none"
+        network = shipped(run.device) if row == "shipped" else None
+    else:
+        recipe = replace(ABLATION[run.profile], **row)
+        images = [(ir.to(run.device), vi.to(run.device)) for ir, vi in roadscene()]
+        network = pretrain(recipe, images, run.seed, run.device, ablation_checkpoints(run))
+    known = open_pairs("scenes", scenes, seed=run.seed, split="train")
+    for t in NOISES:
+        learnt, asked = (read_off(network, row, each, t, pixels, run) for each in (known, pairs))
+        line = fit_probe(*learnt, KINDS)
+        with torch.no_grad():
+            yield Score(f"recall at t {t:g}", mean_recall(line(asked[0]), asked[1]), weights=weights)
+
+
+def read_off(
+    network: CoMoFusion | None, row: Any, pairs: Pairs, t: float, pixels: int, run: Run
+) -> tuple[Tensor, Tensor]:
+    """Features (N, C) and classes (N,) at random pixels of pairs under noise t."""
+    generator = torch.Generator().manual_seed(run.seed)
+    features, classes = [], []
+    for pair in pairs:
+        if pair.truth is None:
+            raise UserError("comofusion/probe needs scenes, whose truth is known")
+        clean = joint(pair.ir, pair.vi).to(run.device)
+        z = torch.randn(clean.shape, generator=generator).to(clean)
+        x = edm.noised(clean, t, z) if t > edm.EPSILON else clean  # as fusion sees it
+        size = x.shape[-2:]
+        rows, columns = (torch.randint(side, (pixels,), generator=generator) for side in size)
+        with torch.no_grad():
+            if network is not None:
+                maps = network.maps_at(x, t)
+            elif row == "pixels":
+                maps = [x]
+            else:  # 9x9 pixels about each
+                maps = [F.unfold(F.pad(x, (4, 4, 4, 4), mode="reflect"), 9).unflatten(2, size)]
+        features.append(at_pixels(maps, rows, columns, (size[0], size[1])))
+        classes.append(pair.truth.both[rows, columns].long().to(run.device))
+    return torch.cat(features), torch.cat(classes)
 
 
 TABLES = {
@@ -305,13 +505,17 @@ TABLES = {
             "was at hand, so there are times of a CPU alone, where synchronisation makes no difference."
         ),
     ),
-    # The losses are the sound forms; as printed, short trainings end white. One seed says little: --seeds 3.
+    # The losses are the sound forms; as printed, short trainings end white. The paper's rows, and three that
+    # it lacks: a U-Net that learnt nothing, one of random layers, and the paper's own way to train.
     "comofusion/table4": Table(
         {
             "w/o L_pvs": {"weights": {"selection": 0.0, "edges": 1.0}},
             "w/o L_grad": {"weights": {"selection": 1.0, "edges": 0.0}},
             "decoder features": {"features": "decoder"},
             "no consistency model": {"pretext": "autoencoder"},
+            "N 40 and tied EMA": {"pretext": "consistency"},
+            "untrained U-Net": {"pretext": "none"},
+            "random features": {"pretext": "random"},
             "ours": {},
         },
         by_training(ABLATION, {"comofusion": ("EN", "SD", "Qabf", "SSIM")}),
@@ -325,6 +529,43 @@ TABLES = {
         ),
         trains=True,
     ),
+    # Means over draws of samples, or over crops, of the shipped model and of controls.
+    "comofusion/samples": Table(
+        {
+            name: name
+            for name in (
+                "training crops",
+                "crops, channels shuffled",
+                "Gaussian of the spectrum",
+                "blank",
+                "untrained U-Net",
+                *STEPS,
+                "Gaussian denoiser",
+                "Gaussian flow",
+            )
+        },
+        each(by_network),
+        ("roadscene",),
+        splits=("val",),
+        picture=sample_sheet,
+    ),
+    # The trainings of Table 4, seen from inside.
+    "comofusion/probe": Table(
+        {
+            "pixels": "pixels",
+            "patches": "patches",
+            "untrained U-Net": {"pretext": "none"},
+            "random features": {"pretext": "random"},
+            "autoencoder": {"pretext": "autoencoder"},
+            "N 40 and tied EMA": {"pretext": "consistency"},
+            "ours": {},
+            "shipped": "shipped",
+        },
+        each(which_camera),
+        ("scenes",),
+        profiles={"smoke": 2, "laptop": 24, "gpu": 48, "paper": 48},
+        trains=True,
+    ),
     # d of Eq. 5: LPIPS as the paper prints it, the pseudo-Huber distance that ours takes, and no stage 1 at
     # all as the control. Stage 1 is short here: this says that both run, not what they are worth.
     "comofusion/distance": Table(
@@ -333,14 +574,14 @@ TABLES = {
             "pseudo-Huber": {"distance": "pseudo_huber"},
             "untrained U-Net": {"pretext": "none"},
         },
-        by_training(ABLATION, {"reference": ("Qabf", "VIF", "SSIM")}),
+        by_training(DISTANCES, {"reference": ("Qabf", "VIF", "SSIM")}),
         ("roadscene",),
         splits=("val",),
         profiles={"smoke": 2, "laptop": None, "gpu": None, "paper": None},
         trains=True,
     ),
-    # What is shipped, chosen by these 21 pairs, is lambda 1 of seed 0. With lambda 10 L_grad leads, which
-    # cannot see inversion, and the same seed ends as a negative.
+    # What is shipped is "anchored", which keeps an image's brightness. With lambda 10 L_grad leads, which
+    # cannot see inversion.
     "comofusion/model": Table(
         {name: {"weights": weights} for name, weights in LAMBDAS.items()} | {"average": None},
         by_training(MODEL, {"reference": ("Qabf", "VIF", "SSIM")}),

@@ -18,12 +18,14 @@ def points(*values: float) -> torch.Tensor:
 THREE = Mixture(points(0.3, 0.5, 0.2), points(-0.6, 0.1, 0.7)[:, None], points(0.1, 0.2, 0.05))
 
 
-def test_released_schedules():
+def test_schedules_by_value():
     steps = [0, 1, 10, 100, 1000, 4752, 6000, 12_000, 30_000, 60_000, 90_000, 120_000]
     levels = [2, 3, 3, 7, 19, 41, 45, 64, 101, 143, 175, 201]
     assert [consistency.levels_at(k, 120_000) for k in steps] == levels
     forty = [k for k in range(4000, 5000) if consistency.levels_at(k, 120_000) == 40]
     assert (forty[0], forty[-1]) == (4507, 4740)
+    doubled = [consistency.doubling_at(k, 8000, last=1280) for k in (0, 999, 1000, 4000, 7000, 7999)]
+    assert doubled == [11, 11, 21, 161, 1281, 1281]
     decays = [consistency.decay_at(n) for n in (2, 3, 201)]
     assert decays == pytest.approx([0.9025, 0.95, 0.9995], abs=2e-5)
 
@@ -62,6 +64,44 @@ def test_loss_compares_neighbours_under_one_noise_and_moves_the_student_alone():
     torch.testing.assert_close(loss, by_hand)
     loss.backward()
     assert fast.grad is not None and slow.grad is None
+
+
+def test_targets_of_tuning_draw_nearer_by_stages():
+    t = torch.tensor([0.05, 1.0, 80.0])
+    shares = {a: (consistency.nearer_level(t, a) / t).tolist() for a in (0, 2, 3, 6)}
+    n = [1 + 8 / (1 + math.exp(v)) for v in t.tolist()]
+    assert shares[0] == pytest.approx([0.04, 0.002, 0.002 / 80])
+    assert shares[2] == pytest.approx([0.04, 1 - n[1] / 4, 0.75], rel=1e-5)
+    for a in (3, 6):
+        assert shares[a] == pytest.approx([1 - v / 2**a for v in n], rel=1e-5)
+    assert [consistency.tuning_stage(k, 12) for k in range(12)] == [0] * 6 + [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_tuning_compares_levels_under_one_noise_and_holds_the_target(stage):
+    calls = []
+    scale = torch.tensor(2.0, requires_grad=True)
+
+    def denoise(x, t):
+        calls.append((x.detach(), t))
+        return scale * x
+
+    x = torch.rand(64, 2, 4, 4)
+    loss = consistency.tuning_loss(denoise, x, stage, torch.Generator().manual_seed(0))
+    above, t = calls[-1]
+    z = (above - x) / edm.append_dims(t, x)
+    r = consistency.nearer_level(t, stage)
+    target = edm.noised(x, r, z) * (2 if stage else 1)
+    assert len(calls) == (2 if stage else 1)  # at epsilon the function is the identity
+    c_out = 0.5 * (t - 0.002) / (t**2 + 0.25).sqrt()
+    by_hand = (t / (t - r) / c_out * consistency.pseudo_huber(2 * above, target)).mean()
+    torch.testing.assert_close(loss, by_hand, rtol=1e-4, atol=1e-4)
+    loss.backward()
+    slope = scale.grad.item()
+    free = torch.tensor(2.0, requires_grad=True)
+    (t / (t - r) / c_out * consistency.pseudo_huber(free * above, target)).mean().backward()
+    assert slope == pytest.approx(free.grad.item(), rel=1e-3)  # nothing came back through the target
+    assert 0.004 <= t.min() < 0.05 and 20 < t.max() <= 80
 
 
 def test_distances_and_weights():

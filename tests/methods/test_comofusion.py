@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import signal
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 import fusionlab
 from fusionlab.crops import draw_crops
-from fusionlab.diffusion.consistency import consistency_loss, decay_at, pseudo_huber
+from fusionlab.diffusion.consistency import consistency_loss, decay_at, pseudo_huber, tuning_loss
 from fusionlab.diffusion.edm import (
     EPSILON,
     consistency_preconditioning,
@@ -30,16 +31,19 @@ from fusionlab.methods.comofusion import (
     SOUND,
     CoMoFusion,
     FusionModule,
+    Recipe,
     ScSE,
     Stage,
     distance_of,
     fusion_terms,
     joint,
+    pretrain,
     save,
     train,
     train_autoencoder,
     train_consistency,
     train_fusion,
+    train_tuned,
 )
 from fusionlab.scenes import scene
 
@@ -160,6 +164,48 @@ def test_stage_1_hands_back_the_running_average_of_the_steps_written_out():
     assert (online - first).abs().max() > 5 * (ours - first).abs().max() > 0
 
 
+def test_tuning_takes_off_more_noise_than_no_training_and_resumes(tmp_path, monkeypatch):
+    """Judged by its running average, on whole images, at two levels of noise."""
+    images, stage = pairs(), Stage(60, 4, 32, 3e-3, seed=5)
+
+    def run(checkpoint=None):
+        torch.manual_seed(4)
+        unet = CoMoFusion(8).unet
+        train_tuned(unet, images, stage, checkpoint)
+        return unet
+
+    def pressed(*arguments):
+        if arguments[2] == 1:  # at the first step of stage 1
+            signal.raise_signal(signal.SIGINT)
+        return tuning_loss(*arguments)
+
+    plain = run()
+    with monkeypatch.context() as patch:
+        patch.setattr("fusionlab.methods.comofusion.tuning_loss", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "one")
+    resumed = run(tmp_path / "one")
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), resumed.parameters(), strict=True))
+    x = torch.cat([joint(ir, vi) for ir, vi in images])
+    z = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+
+    def error(unet, t):
+        with torch.no_grad():
+            return (preconditioned(unet)(x + t * z, t) - x).square().mean()
+
+    for t in (0.5, 2.0):
+        assert error(plain, t) < 0.75 * error(CoMoFusion(8).unet, t)
+
+
+def test_random_features_have_no_layer_that_starts_at_zero():
+    recipes = {name: Recipe(8, Stage(0), Stage(0), name) for name in ("none", "random")}
+    zeros = {
+        name: sum(not p.any() for p in pretrain(recipe, []).unet.parameters() if p.ndim == 4)
+        for name, recipe in recipes.items()
+    }
+    assert zeros == {"none": 12, "random": 0}
+
+
 def test_the_growing_schedule_runs():
     torch.manual_seed(6)
     assert len(train_consistency(CoMoFusion(8).unet, pairs(), Stage(3, 2, 16), levels=None)) == 3
@@ -224,6 +270,19 @@ def test_the_released_loss_goes_white_on_small_crops_and_the_default_does_not(se
     assert fused["default"].mean() < 0.6 and fused["default"].std() > 0.1
 
 
+def test_anchored_an_image_fused_with_itself_keeps_its_brightness():
+    """Beside it the paper's two terms alone, which leave it where the head happened to go."""
+    images, stage, moved = pairs(), Stage(60, 4, 64, 3e-3), {}
+    for name in ("lambda 1", "anchored"):
+        torch.manual_seed(0)
+        network = CoMoFusion(4)
+        train_fusion(network, images, stage, LAMBDAS[name])
+        x = torch.cat(corner(images))
+        with torch.no_grad():
+            moved[name] = 255 * (network(x, x) - x).mean(dim=(1, 2, 3)).abs().mean()
+    assert moved["anchored"] < 0.6 * moved["lambda 1"], moved
+
+
 def test_pixels_optimised_directly_reach_the_sum_or_stay_inverted():
     """Adam on the pixels: both losses lead to ir + vi; L_grad alone is content with a negative."""
     ir, vi = corner(pairs()[:1])
@@ -269,7 +328,7 @@ def test_the_named_recipes_are_the_papers_and_the_codes():
 
 
 def test_a_recipe_is_trained_from_its_seed_alone_and_each_choice_counts(tmp_path):
-    images, recipe = pairs(), MODEL["smoke"]
+    images, recipe = pairs(), dataclasses.replace(MODEL["smoke"], pretext="consistency")
 
     def trained(folder=None, **differs):
         torch.manual_seed(len(differs))  # whatever the caller's state is
@@ -286,6 +345,7 @@ def test_a_recipe_is_trained_from_its_seed_alone_and_each_choice_counts(tmp_path
         {"features": "decoder"},
         {"variant": "released"},
         {"pretext": "autoencoder"},
+        {"pretext": "tuned"},
         {"levels": None},
     ):
         other, weights = trained(**differs)
