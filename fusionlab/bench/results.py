@@ -10,13 +10,24 @@ from fusionlab.bench.records import Record
 from fusionlab.errors import UserError
 
 
-def printed(paper: str, table: str, dataset: str, method: str) -> dict[str, float]:
+class Printed(float):
+    """A number with the digits that the paper prints, which tables show: .70 stays .70."""
+
+    def __new__(cls, digits: str) -> "Printed":
+        number = super().__new__(cls, digits)
+        number.digits = digits
+        return number
+
+    digits: str
+
+
+def printed(paper: str, table: str, dataset: str, method: str) -> dict[str, Printed]:
     """One printed row, metric -> value; raises UserError where the paper's table has no such row."""
     with paths.asset(f"papers/{paper}.csv").open(newline="", encoding="utf-8") as file:
         cells = [
             cell for cell in csv.DictReader(file) if cell["table"] == table and cell["dataset"] == dataset
         ]
-    row = {cell["metric"]: float(cell["value"]) for cell in cells if cell["method"] == method}
+    row = {cell["metric"]: Printed(cell["value"]) for cell in cells if cell["method"] == method}
     if not row:
         known = ", ".join(dict.fromkeys(cell["method"] for cell in cells)) or "nothing of this name"
         raise UserError(f"{paper} {table} has no row {method!r} for {dataset!r}; it has {known}")
@@ -50,7 +61,7 @@ def decoded(paper: str, table: str, dataset: str, method: str) -> list[dict[str,
         {
             "metric": cell["metric"],
             "formula": cell["formula"],
-            "value": float(cell["value"]),
+            "value": Printed(cell["value"]),
             "fits": cell["fits"],
         }
         for cell in found

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusionlab.bench.results import Printed
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -103,7 +105,10 @@ def move(panel: Callable[..., "Figure"], **controls: Any) -> None:
 
 
 def table(rows: Sequence[Mapping[str, Any]], caption: str) -> None:
-    """Displays rows as a Markdown table under a caption; floats with 4 significant digits, None as a dash."""
+    """Displays rows as a Markdown table under a caption; floats with 4 significant digits, None as a dash.
+
+    What a paper prints keeps its own digits.
+    """
     from IPython.display import display
 
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -188,6 +193,8 @@ def _cell(value: Any) -> str:
     value = value.item() if hasattr(value, "item") else value
     if value is None:
         return "—"
+    if isinstance(value, Printed):
+        return value.digits
     if isinstance(value, float):
         return f"{value:.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:#.4g}".removesuffix(".")
     return str(value).replace("|", "\\|")

@@ -242,10 +242,12 @@ def test_metric_of_arrays_and_a_fused_image_on_cuda():
     evaluate(ir.numpy(), vi.numpy(), fused.to("cuda"), "reference", ["SSIM"])
 
 
-@pytest.mark.parametrize("score", [truth.kept, truth.psnr_to_truth, truth.ssim_to_truth])
+@pytest.mark.parametrize(
+    "score", [truth.kept, truth.psnr_to_signal, truth.psnr_to_truth, truth.ssim_to_truth]
+)
 def test_truth(score):
     pair = scene(0, height=64, width=96)
-    known = pair.truth if score is truth.kept else pair.truth.reference
+    known = pair.truth if score in (truth.kept, truth.psnr_to_signal) else pair.truth.weighted
     fused = (pair.ir + pair.vi) / 2
     assert score(fused.to("cuda"), known) == pytest.approx(score(fused, known), nan_ok=True)
 

@@ -88,6 +88,13 @@ def test_the_same_figure_gives_the_same_bytes(shown):
     assert shown[0] == shown[1]
 
 
+def test_a_printed_number_keeps_the_papers_digits_and_stays_a_number(shown):
+    printed = lab.printed("mmdrfuse", "table1", "LLVIP", "III After dynamic refresh")["Qabf"]
+    lab.table([{"printed": printed, "half of it": printed / 2}], "a caption")
+    assert shown[0][0]["text/markdown"].endswith("| 0.70 | 0.3500 |")
+    assert printed == 0.7 and f"{printed:.1f}" == "0.7"
+
+
 def test_a_table_has_four_digits_and_dashes(shown):
     rows = [
         {"method": "average", "EN": 6.123456, "images": 40},
