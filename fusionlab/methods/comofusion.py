@@ -261,13 +261,14 @@ def fusion_terms(
     }
 
 
-def identity_loss(model: CoMoFusion, ir: Tensor, vi: Tensor) -> Tensor:
+def identity_loss(model: CoMoFusion, ir: Tensor, vi: Tensor, generator: torch.Generator) -> Tensor:
     """How far an image fused with itself is from itself, mean |f(x, x) - x|: a scalar. Ours, not the paper's.
 
     Eq. 8 and 9 leave the brightness open; here there is one answer. x are every fourth of each source's crops
-    (B, 1, H, W).
+    (B, 1, H, W), dimmed at random, for training pairs are rarely as dark as a night.
     """
     same = torch.cat([vi[::4], ir[1::4]])
+    same = same * torch.rand((len(same), 1, 1, 1), generator=generator).to(same)
     with torch.no_grad():
         maps = model.maps(same, same)
     return ((model.head(maps) + 1) / 2 - same).abs().mean()
@@ -410,7 +411,7 @@ def train_fusion(
             maps = model.maps(ir, vi)
         terms = fusion_terms((model.head(maps) + 1) / 2, ir, vi, *loss)
         if weights.get("identity"):
-            terms["identity"] = identity_loss(model, ir, vi)
+            terms["identity"] = identity_loss(model, ir, vi, generator)
         return weighted_sum(terms, weights)
 
     return fit(
