@@ -7,6 +7,9 @@ from collections import Counter, defaultdict
 import pytest
 
 from fusionlab import paths
+from fusionlab.bench.results import verdicts
+from fusionlab.errors import UserError
+from fusionlab.targets import TARGETS
 
 CELLS = {
     "caf": {"table3": 10 * 7},
@@ -145,3 +148,25 @@ def test_decoded_values_stand_in_the_measured_facts(shared):
     for row in read("decoded"):
         number = row["value"].removeprefix("0")
         assert re.search(rf"(?<!\d)0?{re.escape(number)}(?!\d)", facts), row
+
+
+ITEMS = {"comofusion": (6, 4), "mmdrfuse": (5, 6)}  # figures and tables
+
+
+@pytest.mark.parametrize("paper", ITEMS)
+def test_every_figure_and_table_has_one_verdict_and_says_where_it_is(paper):
+    figures, tables = ITEMS[paper]
+    found = verdicts(paper)
+    assert [row["item"] for row in found] == [
+        *(f"figure{n}" for n in range(1, figures + 1)), *(f"table{n}" for n in range(1, tables + 1))
+    ]  # fmt: skip
+    assert {row["verdict"] for row in found} <= {
+        "reproduced", "same order", "contradicts", "in kind", "out of reach"
+    }  # fmt: skip
+    for row in found:
+        assert len(row["reason"]) > 20
+        kind, _, number = row["where"].partition(" ")
+        notebooks = list((paths.asset("papers").parents[1] / "notebooks").glob(f"{number}_*.ipynb"))
+        assert row["where"] in TARGETS or (kind == "notebook" and len(notebooks) == 1), row
+    with pytest.raises(UserError, match="there is one on comofusion, mmdrfuse"):
+        verdicts("nobody")

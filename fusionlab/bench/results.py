@@ -45,6 +45,22 @@ def printed_methods(paper: str, table: str, dataset: str) -> list[str]:
     return list(dict.fromkeys(cell["method"] for cell in cells))
 
 
+def verdicts(paper: str) -> list[dict[str, str]]:
+    """What became of each figure and table of a paper, in its order: {"item", "verdict", "where", "reason"}.
+
+    "reproduced" is the number itself, "same order" that of the rows; "contradicts" says that ours are in
+    another; "in kind" is the same experiment on other data or at another scale; "out of reach" has none.
+    Raises UserError for a paper without.
+    """
+    with paths.asset("papers/verdicts.csv").open(newline="", encoding="utf-8") as file:
+        cells = list(csv.DictReader(file))
+    found = [{k: v for k, v in cell.items() if k != "paper"} for cell in cells if cell["paper"] == paper]
+    if not found:
+        known = ", ".join(dict.fromkeys(cell["paper"] for cell in cells))
+        raise UserError(f"there is no verdict on {paper!r}; there is one on {known}")
+    return found
+
+
 def decoded(paper: str, table: str, dataset: str, method: str) -> list[dict[str, str | float]]:
     """What the printed row's own images score by rival formulas, {"metric", "formula", "value", "fits"}.
 
