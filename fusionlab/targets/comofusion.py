@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusionlab.bench.cost import seconds
+from fusionlab.bench.cost import counted, seconds
 from fusionlab.bench.run import Run
 from fusionlab.bench.table import ANY, Score, Table, conventional, each, mean_and_error, scored
 from fusionlab.crops import Stage, draw_crops
@@ -285,9 +286,30 @@ def table4_picture(rows: Sequence[str], pairs: Pairs, run: Run) -> dict[str, Ten
     return {f"table4-seed{run.seed}.png": strip(fusers, ("day", "night"), run)}
 
 
+# Float operations a second in float32: that of a T4 from its 2.4 hours for 10,000 steps of 15 crops of 160
+# pixels; that of an H200 is assumed.
+SPEEDS = {"T4": 5e12, "H200": 30e12}
+
+
+def training_hours(recipe: Recipe) -> dict[str, float]:
+    """Hours of both stages by GPU, from multiply-adds alone: what d of Eq. 5 costs comes on top."""
+    with torch.device("meta"):
+        network = CoMoFusion(recipe.width)
+        x = torch.zeros(1, 2, 32, 32)
+        whole = counted(lambda: network.unet(x, torch.zeros(1)))["convolution"] / 32**2
+        used = counted(lambda: network(x[:, :1], x[:, 1:]))["convolution"] / 32**2
+    first, second = (stage.steps * stage.batch * stage.size**2 for stage in (recipe.first, recipe.second))
+    # A step is forward, backward twice as dear, and in stage 1 the target's forward; an addition is another.
+    operations = 2 * (4 * whole * first + 3 * used * second)
+    return {name: operations / speed / 3600 for name, speed in SPEEDS.items()}
+
+
 def by_recipe(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
     """A recipe as printed or as released, whole; at smoke a few steps of its own losses, narrow."""
     recipe = RECIPES[name]
+    if run.profile != "smoke":
+        told = ", ".join(f"{hours:.0f} hours on a {gpu}" for gpu, hours in training_hours(recipe).items())
+        print(f"recipe {name}: about {told}, and its distance on top; --resume goes on", file=sys.stderr)
     if run.profile == "smoke":
         recipe = replace(recipe, width=8, first=Stage(2, 2, 32), second=Stage(2, 2, 32))
     fuser = trained(recipe, name, run, run.checkpoints)
