@@ -265,10 +265,11 @@ def identity_loss(model: CoMoFusion, ir: Tensor, vi: Tensor, generator: torch.Ge
     """How far an image fused with itself is from itself, mean |f(x, x) - x|: a scalar. Ours, not the paper's.
 
     Eq. 8 and 9 leave the brightness open; here there is one answer. x are every fourth of each source's crops
-    (B, 1, H, W), dimmed at random, for training pairs are rarely as dark as a night.
+    (B, 1, H, W), and the same dimmed at random, for training pairs are rarely as dark as a night.
     """
-    same = torch.cat([vi[::4], ir[1::4]])
-    same = same * torch.rand((len(same), 1, 1, 1), generator=generator).to(same)
+    plain = torch.cat([vi[::4], ir[1::4]])
+    dimmed = plain * torch.rand((len(plain), 1, 1, 1), generator=generator).to(plain)
+    same = torch.cat([plain, dimmed])
     with torch.no_grad():
         maps = model.maps(same, same)
     return ((model.head(maps) + 1) / 2 - same).abs().mean()
