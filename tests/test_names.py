@@ -7,7 +7,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "fusionlab"
 
 # Of one meaning, though every paper, or command and function, has its own.
-PER_PAPER = {"ABLATION", "PRINTED", "Recipe", "TABLES", "by_fuser", "by_recipe", "by_training", "train"}
+PER_PAPER = {
+    "ABLATION", "MODEL", "PRINTED", "RECIPES", "Recipe", "TABLES", "by_fuser", "by_recipe", "by_training",
+    "save", "train",
+}  # fmt: skip
 COMMANDS = {"evaluate", "fuse", "promote", "reproduce"}
 
 
