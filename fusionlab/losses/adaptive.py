@@ -13,12 +13,12 @@ from fusionlab.errors import UserError
 from fusionlab.losses.gradient import edge_strength
 
 Weights = tuple[Tensor, Tensor]
-Form = Literal["paper", "released"]
+AdaptiveForm = Literal["paper", "released"]
 
 
 @torch.no_grad()
 def sigma_weights(
-    ir: Tensor, vi: Tensor, form: Form = "released", scale: float = 255.0, temperature: float = 0.5
+    ir: Tensor, vi: Tensor, form: AdaptiveForm = "released", scale: float = 255.0, temperature: float = 0.5
 ) -> Weights:
     """sigma^b and sigma^a of Eq. 7, from gradients.
 
@@ -37,7 +37,11 @@ def sigma_weights(
 
 @torch.no_grad()
 def gamma_weights(
-    ir: Tensor, vi: Tensor, form: Form = "released", temperature: float = 0.75, accumulate: bool = False
+    ir: Tensor,
+    vi: Tensor,
+    form: AdaptiveForm = "released",
+    temperature: float = 0.75,
+    accumulate: bool = False,
 ) -> Weights:
     """gamma^b and gamma^a of Eq. 9, from the entropy of 8-bit values (Eq. 8).
 

@@ -19,7 +19,7 @@ from fusionlab.crops import draw_crops
 from fusionlab.data.masks import salient_patches
 from fusionlab.errors import UserError, require_whole
 from fusionlab.losses import weighted_sum
-from fusionlab.losses.adaptive import Form, Weights, gamma_weights, per_batch, sigma_weights
+from fusionlab.losses.adaptive import AdaptiveForm, Weights, gamma_weights, per_batch, sigma_weights
 from fusionlab.losses.contrastive import VGG_WEIGHTS, Over, coupled_contrast, plain_pixels, ratio_loss
 from fusionlab.losses.perceptual import Taps
 from fusionlab.metrics.structure import ssim
@@ -27,6 +27,7 @@ from fusionlab.nets.features import GROUPS, TO_RELU3_4, vgg
 from fusionlab.nets.unet import conv
 from fusionlab.training import fingerprint, fit, seeded, write_safetensors
 
+Wiring = Literal["paper", "released"]
 Branch = Literal["vgg19", "vgg19_normalised", "random", "none"]
 Seen = Literal["vgg19", "vgg19_small16x", "vgg19_normalised", "random", "pixels"]
 Testing = Literal["normalised", "own statistics", "released", "raw"]
@@ -58,7 +59,7 @@ class Recipe:
     size: int = 64
     rate: float = 1e-4
     shares: tuple[float, float] = (0.0, 1.0)
-    form: Form = "released"
+    form: AdaptiveForm = "released"
     accumulate: bool = False
     over: Over = "image"
     seen: Seen = "vgg19"
@@ -164,7 +165,7 @@ class Norm(nn.Module):
         )
 
 
-def layer(channels_in: int, channels_out: int, variant: Form, norm: bool = True) -> nn.Sequential:
+def layer(channels_in: int, channels_out: int, variant: Wiring, norm: bool = True) -> nn.Sequential:
     """A 3x3 convolution, then normalisation and LeakyReLU as printed; released is LeakyReLU first."""
     parts: list[nn.Module] = [nn.LeakyReLU(0.2)]
     if norm:
@@ -180,7 +181,7 @@ class ChannelAttention(nn.Module):
     energies are sums over all pixels and not scaled: softmax makes one channel of them from the start.
     """
 
-    def __init__(self, channels: int, variant: Form) -> None:
+    def __init__(self, channels: int, variant: Wiring) -> None:
         super().__init__()
         self.p, self.q, self.h = (conv(channels, channels) for _ in range(3))
         self.variant = variant
@@ -207,7 +208,7 @@ class MultiLevelAttention(nn.Module):
     """
 
     def __init__(
-        self, channels: int, channels_vgg: int | None, attention: bool, variant: Form, maps: int
+        self, channels: int, channels_vgg: int | None, attention: bool, variant: Wiring, maps: int
     ) -> None:
         super().__init__()
         self.attention = ChannelAttention(channels, variant) if attention else nn.Identity()
@@ -223,7 +224,7 @@ class MultiLevelAttention(nn.Module):
 class Decode(nn.Module):
     """Twice the sides, bilinear, joined with what the encoder had at that size; half the channels."""
 
-    def __init__(self, channels: int, variant: Form) -> None:
+    def __init__(self, channels: int, variant: Wiring) -> None:
         super().__init__()
         half = channels // 2
         self.up = layer(channels, half, variant)
@@ -261,7 +262,7 @@ class CoCoNet(nn.Module):
         features: Branch = "vgg19_normalised",
         attention: bool = True,
         levels: Sequence[str] = VGG_LEVELS,
-        variant: Form = "released",
+        variant: Wiring = "released",
         testing: Testing = "normalised",
     ) -> None:
         super().__init__()
@@ -354,7 +355,7 @@ def _require_settings(width: int, features: str, levels: Sequence[str], variant:
     require_whole("width", width, 1, 256)
     if not isinstance(levels, (list, tuple)) or any(level not in VGG_LEVELS for level in levels):
         raise UserError(f"levels {str(levels)[:80]}; give some of {', '.join(VGG_LEVELS)}")
-    for value, known in ((features, get_args(Branch)), (variant, get_args(Form))):
+    for value, known in ((features, get_args(Branch)), (variant, get_args(Wiring))):
         if value not in known:
             raise UserError(f"there is no {str(value)[:80]!r}; give {' or '.join(known)}")
 
