@@ -6,7 +6,8 @@ equal channels. Every network here is frozen.
 """
 
 import hashlib
-from collections.abc import Mapping
+import io
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -22,7 +23,10 @@ from fusionlab.paths import find_weights
 
 @dataclass(frozen=True)
 class Backbone:
-    """A weight file of others, in half precision as safetensors, and what it was made from."""
+    """A weight file of others and what it was made from: safetensors in half precision, or torchvision's own.
+
+    sha256: the hash of the file, or its first digits where its authors give no more.
+    """
 
     file: str
     sha256: str
@@ -45,7 +49,17 @@ BACKBONES = {
         "8906d54993c95574d95ba4dd92ba1074bc5fee2ec899c4948fd5fbd960ee375f",
         "a distilled VGG-19, from MingSun-Tse/Collaborative-Distillation @4a269dc",
     ),
+    "vgg19": Backbone(
+        "vgg19-dcbb9e9d.pth",
+        "dcbb9e9d",
+        "torchvision's VGG-19, which torchvision.models.vgg19(weights='IMAGENET1K_V1') downloads",
+    ),
 }
+
+
+# Before these VGG-19 halves its maps.
+GROUPS = ("conv2_1", "conv3_1", "conv4_1", "conv5_1")
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue, BT.601
 
 
 def three_channels(image: Tensor) -> Tensor:
@@ -141,29 +155,40 @@ def read_heads() -> list[Tensor]:
 
 
 class Vgg(nn.Module):
-    """The convolutions of a VGG-19 up to some depth, with reflected borders, each map after its ReLU.
+    """The convolutions of a VGG-19 up to some depth, each map after its ReLU.
 
     `widths`: layer -> channels, in order, such as {"conv1_1": 64, "conv1_2": 64}; maps are halved before each
     new group. `heads`: layer -> channels of a 1x1 convolution whose output stands for that layer's map.
-    `label` names the weights for captions and records.
+    `label` names the weights for captions and records. Borders are reflected and the 1x1 `conv0` prepares the
+    colours; `grey` has neither: one channel from -1 to 1 goes into the first convolution, with zeros around.
     """
 
-    def __init__(self, label: str, widths: Mapping[str, int], heads: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        label: str,
+        widths: Mapping[str, int],
+        heads: Mapping[str, int] | None = None,
+        grey: bool = False,
+    ) -> None:
         super().__init__()
-        self.label = label
-        self.conv0 = nn.Conv2d(3, 3, 1)
-        inputs = [3, *widths.values()]
+        self.label, self.grey = label, grey
+        self.conv0 = nn.Identity() if grey else nn.Conv2d(3, 3, 1)
+        inputs = [1 if grey else 3, *widths.values()]
         self.convs = nn.ModuleDict({k: nn.Conv2d(i, o, 3) for (k, o), i in zip(widths.items(), inputs)})
         self.heads = nn.ModuleDict({k: nn.Conv2d(widths[k], o, 1) for k, o in (heads or {}).items()})
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """All maps in one pass, {"relu1_1": (B, 64, H, W), ...}; with heads, those of the heads alone."""
-        x = self.conv0(three_channels(image))
+    def forward(self, image: Tensor, halved_before: Collection[str] = GROUPS) -> dict[str, Tensor]:
+        """All maps in one pass, {"relu1_1": (B, 64, H, W), ...}; with heads, those of the heads alone.
+
+        Before the layers `halved_before` a 2x2 maximum halves the maps; CoCoNet adds one to VGG's four.
+        """
+        x = 2 * image - 1 if self.grey else self.conv0(three_channels(image))
         maps = {}
         for name, convolution in self.convs.items():
-            if name.endswith("_1") and name != "conv1_1":
+            if name in halved_before:
                 x = F.max_pool2d(x, 2)
-            x = F.relu(convolution(F.pad(x, (1, 1, 1, 1), mode="reflect")))
+            x = F.pad(x, (1, 1, 1, 1), mode="constant" if self.grey else "reflect")
+            x = F.relu(convolution(x))
             if not self.heads:
                 maps[name.replace("conv", "relu")] = x
             elif name in self.heads:
@@ -172,6 +197,8 @@ class Vgg(nn.Module):
 
 
 TO_RELU3_1 = {"conv1_1": 64, "conv1_2": 64, "conv2_1": 128, "conv2_2": 128, "conv3_1": 256}
+TO_RELU3_4 = TO_RELU3_1 | {f"conv3_{i}": 256 for i in (2, 3, 4)}
+TO_RELU5_1 = TO_RELU3_4 | {f"conv4_{i}": 512 for i in (1, 2, 3, 4)} | {"conv5_1": 512}
 SMALL_WIDTHS = {
     **{"conv1_1": 16, "conv1_2": 16, "conv2_1": 32, "conv2_2": 32},
     **{f"conv3_{i}": 64 for i in (1, 2, 3, 4)},
@@ -181,30 +208,59 @@ SMALL_WIDTHS = {
 SMALL_HEADS = {"conv1_1": 64, "conv2_1": 128, "conv3_1": 256, "conv4_1": 512, "conv5_1": 512}
 
 
-def vgg(name: str, seed: int = 0) -> Vgg:
+def vgg(name: str, seed: int = 0, widths: Mapping[str, int] = TO_RELU5_1) -> Vgg:
     """A frozen VGG by name; raises UserError for another one and where its file is missing or altered.
 
     "vgg19_normalised" is the true network, relu1_1 to relu3_1. "vgg19_small16x" imitates five of its maps,
-    relu1_1, 2_1, 3_1, 4_1 and 5_1, and is the only one with the last two. "random" (from the seed) needs no
-    file and is no measure of perception: it ranks images as plain pixel distance does.
+    relu1_1, 2_1, 3_1, 4_1 and 5_1. "vgg19" is torchvision's as CoCoNet uses it, of grey images from -1 to 1,
+    as deep as `widths` say: TO_RELU3_4 or TO_RELU5_1. "random" (from the seed) needs no file and is no
+    measure of perception: it ranks images as plain pixel distance does. On the meta device, where one
+    counts, no file is read.
     """
+    if name not in (*BACKBONES, "random") or name == "squeezenet":
+        raise UserError(f"there is no VGG {name!r}; use vgg19, vgg19_normalised, vgg19_small16x or random")
+    if name == "vgg19":
+        network = Vgg(name, widths, grey=True)
+    elif name == "vgg19_small16x":
+        network = Vgg(name, SMALL_WIDTHS, SMALL_HEADS)
+    else:
+        network = Vgg(f"random VGG, seed {seed}" if name == "random" else name, TO_RELU3_1)
+    network.requires_grad_(False)
+    if network.convs["conv1_1"].weight.is_meta:
+        return network
     if name == "random":
-        network = Vgg(f"random VGG, seed {seed}", TO_RELU3_1)
-        generator = torch.Generator().manual_seed(seed)
-        for key, value in network.state_dict().items():
-            if key.endswith("bias"):
-                value.zero_()
-            elif key == "conv0.weight":
-                value.copy_(torch.eye(3)[..., None, None])
-            else:
-                nn.init.kaiming_normal_(value, nonlinearity="relu", generator=generator)
-        return network.requires_grad_(False)
-    if name not in ("vgg19_normalised", "vgg19_small16x"):
-        raise UserError(f"there is no VGG {name!r}; use vgg19_normalised, vgg19_small16x or random")
-    small = name == "vgg19_small16x"
-    network = Vgg(name, SMALL_WIDTHS, SMALL_HEADS) if small else Vgg(name, TO_RELU3_1)
-    network.load_state_dict({_own_key(key): value for key, value in read_backbone(name).items()})
-    return network.requires_grad_(False)
+        _draw(network, seed)
+    elif name == "vgg19":
+        network.load_state_dict(_grey_weights(read_backbone(name), widths))
+    else:
+        network.load_state_dict({_own_key(key): value for key, value in read_backbone(name).items()})
+    return network
+
+
+def _draw(network: Vgg, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for key, value in network.state_dict().items():
+        if key.endswith("bias"):
+            value.zero_()
+        elif key == "conv0.weight":
+            value.copy_(torch.eye(3)[..., None, None])
+        else:
+            nn.init.kaiming_normal_(value, nonlinearity="relu", generator=generator)
+
+
+def _grey_weights(theirs: Mapping[str, Tensor], widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """torchvision's features.0, .2, .5 ... as ours; the first layer's colours are weighed as in luminance."""
+    numbers = sorted(
+        int(key.split(".")[1]) for key in theirs if key.startswith("features.") and "weight" in key
+    )
+    weights = {
+        f"convs.{name}.{part}": theirs[f"features.{number}.{part}"]
+        for name, number in zip(widths, numbers)
+        for part in ("weight", "bias")
+    }
+    first = weights["convs.conv1_1.weight"]
+    weights["convs.conv1_1.weight"] = torch.einsum("ochw,c->ohw", first, torch.tensor(LUMINANCE))[:, None]
+    return weights
 
 
 def _own_key(key: str) -> str:
@@ -224,6 +280,8 @@ def read_backbone(name: str) -> dict[str, Tensor]:
             "FUSIONLAB_WEIGHTS names, or choose another distance by name"
         )
     content = read_bytes(path, limit=2**32)
-    if hashlib.sha256(content).hexdigest() != backbone.sha256:
+    if not hashlib.sha256(content).hexdigest().startswith(backbone.sha256):
         raise UserError(f"{path} is not the file it should be (SHA-256 differs); replace it")
+    if path.suffix == ".pth":
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return {key: value.float() for key, value in load(content).items()}
