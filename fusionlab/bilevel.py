@@ -81,7 +81,7 @@ def constant(delta: float) -> Displacement:
 def finite_difference(
     displacement: Displacement | None = None, sides: Literal["central", "forward"] = "central"
 ) -> Mixed:
-    """J v by two gradients of beta at displaced parameters (CAF, Eq. 3), for `one_step`.
+    """J v by two gradients of beta at displaced parameters (CAF, Eq. 3), for `single_step`.
 
     "central" is [dL(w + R v)/dbeta - dL(w - R v)/dbeta] / 2R; "forward" takes w in place of w - R v, over R.
     R is given by `displacement` from |v|, by default by the rule of DARTS. Two passes without a graph in w.
@@ -100,7 +100,7 @@ def finite_difference(
     return product
 
 
-def one_step(
+def single_step(
     lower: Lower, upper: Upper, w: Parameters, beta: Tensor, rate: float, mixed: Mixed = mixed_product
 ) -> Tensor:
     """-eta J v(w') with w' = w - eta dL/dw: w* is taken for one step of plain descent at `rate` from w.

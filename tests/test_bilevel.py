@@ -16,8 +16,8 @@ from fusionlab.bilevel import (
     implicit,
     mixed_product,
     neumann,
-    one_step,
     parameters_of,
+    single_step,
     unrolled,
     zero_order,
 )
@@ -102,7 +102,7 @@ def test_iterations_approach_the_exact_gradient_as_measured(steps, from_best, fr
 def test_one_step_is_the_update_differentiated_and_points_near_the_truth():
     q = QUADRATIC
     for rate, length in ((1e-4, 1.9e-4), (0.1, 0.19), (1 / q.highest, 0.50), (LARGEST_STEP, 0.84)):
-        step = one_step(q.lower, q.upper, q.best, q.beta, rate)
+        step = single_step(q.lower, q.upper, q.best, q.beta, rate)
         assert apart(step, unrolled(q.lower, q.upper, q.best, q.beta, rate, steps=1)) < 1e-12
         assert cosine(step, q.exact) == pytest.approx(0.961, abs=1e-3)
         assert step.norm() / q.exact.norm() == pytest.approx(length, abs=5e-3)
@@ -113,7 +113,7 @@ def test_one_step_turns_towards_the_truth_and_away_from_beta_as_the_lower_proble
     wanted = {0: 0.214, 1: 0.768, 3: 0.915, 10: 0.954, 30: 0.961}
     drift = {0: 0.95, 10: 0.003}  # cosine to beta: how far one step takes beta's scale for a learning rate
     for k in range(31):
-        step = one_step(q.lower, q.upper, w, q.beta, 1 / q.highest)
+        step = single_step(q.lower, q.upper, w, q.beta, 1 / q.highest)
         if k in wanted:
             assert cosine(step, q.exact) == pytest.approx(wanted[k], abs=1e-3), k
         if k in drift:
@@ -126,7 +126,7 @@ def test_one_step_turns_towards_the_truth_and_away_from_beta_as_the_lower_proble
 )
 def test_ill_conditioning_can_turn_one_step_uphill(slope, low, high):
     problems = [Quadratic(seed, slope) for seed in range(5)]
-    found = [cosine(one_step(q.lower, q.upper, q.best, q.beta, 1 / q.highest), q.exact) for q in problems]
+    found = [cosine(single_step(q.lower, q.upper, q.best, q.beta, 1 / q.highest), q.exact) for q in problems]
     assert low - 0.006 < min(found) < low + 0.006
     assert high - 0.006 < max(found) < high + 0.006
 
@@ -137,7 +137,7 @@ def test_on_a_quadratic_only_rounding_parts_central_differences_from_the_exact_p
     q = QUADRATIC
 
     def product(*how):
-        return one_step(q.lower, q.upper, q.best, q.beta, 0.1, *how)
+        return single_step(q.lower, q.upper, q.best, q.beta, 0.1, *how)
 
     central = apart(product(finite_difference(fixed_length(length))), product())
     forward = apart(product(finite_difference(fixed_length(length), "forward")), product())
@@ -209,26 +209,26 @@ def test_the_product_is_one_dot_product_for_each_term_of_the_loss():
         slopes = torch.autograd.grad(term, list(leaves.values()), retain_graph=True)
         slow.append(sum((a * b).sum() for a, b in zip(slopes, v.values())))
     assert apart(mixed_product(lower, w, beta, v), torch.stack(slow)) < 1e-12
-    step = one_step(lower, upper, w, beta, 0.1)
+    step = single_step(lower, upper, w, beta, 0.1)
     assert apart(step, unrolled(lower, upper, w, beta, 0.1, steps=1)) < 1e-12
     network.eval()
-    assert apart(one_step(lower, upper, w, beta, 0.1), step) > 0.1  # batch statistics enter the gradient
+    assert apart(single_step(lower, upper, w, beta, 0.1), step) > 0.1  # batch statistics enter the gradient
 
 
 @pytest.mark.parametrize("train", [True, False])
 def test_in_float32_darts_rule_is_near_the_exact_product_and_too_small_a_displacement_is_not(train):
     _, _, lower, upper, w, beta = on_a_network(torch.float32, train)
-    exact = one_step(lower, upper, w, beta, 0.1)
-    assert 0 < apart(one_step(lower, upper, w, beta, 0.1, finite_difference()), exact) < 0.1
+    exact = single_step(lower, upper, w, beta, 0.1)
+    assert 0 < apart(single_step(lower, upper, w, beta, 0.1, finite_difference()), exact) < 0.1
     rounded = finite_difference(fixed_length(1e-8))
-    assert apart(one_step(lower, upper, w, beta, 0.1, rounded), exact) > 0.3
+    assert apart(single_step(lower, upper, w, beta, 0.1, rounded), exact) > 0.3
 
 
 def test_no_hypergradient_changes_a_network():
     network, _, lower, upper, w, beta = on_a_network(torch.float32)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    one_step(lower, upper, w, beta, 0.1)
-    one_step(lower, upper, w, beta, 0.1, finite_difference())
+    single_step(lower, upper, w, beta, 0.1)
+    single_step(lower, upper, w, beta, 0.1, finite_difference())
     unrolled(lower, upper, w, beta, 0.1, steps=2)
     implicit(lower, upper, w, beta, conjugate_gradient(2))
     assert any("running" in name for name in before)

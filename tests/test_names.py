@@ -7,7 +7,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "fusionlab"
 
 # Of one meaning, though every paper, or command and function, has its own.
-PER_PAPER = {"ABLATION", "PRINTED", "Recipe", "TABLES", "by_fuser", "by_recipe", "by_training", "train"}
+PER_PAPER = {"ABLATION", "PRINTED", "RECIPES", "Recipe", "TABLES"}
+PER_PAPER |= {"by_fuser", "by_recipe", "by_training", "train"}
 COMMANDS = {"evaluate", "fuse", "promote", "reproduce"}
 
 
