@@ -18,8 +18,8 @@ def list_sets() -> None:
     How much of each is registered ("20 of 1444 pairs"), its splits, and how many of its files are at hand, by
     name; `fusionlab data verify` reads them.
     """
+    from fusionlab.data.copies import locate
     from fusionlab.data.registry import choose, datasets
-    from fusionlab.data.sources import locate
 
     for name, dataset in datasets().items():
         files = choose(name)

@@ -2,11 +2,12 @@
 
 import errno
 import os
+import re
 import secrets
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,8 @@ from fusionlab.errors import UserError
 
 # Windows has no such module.
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
+
+DRAFT = re.compile(r"\..*\.[0-9a-f]{16}\.draft", re.DOTALL)  # the names of unfinished files
 
 
 @contextmanager
@@ -45,17 +48,68 @@ def replacing(file: str | Path) -> Iterator[Path]:
         if there and not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(
-            f".{target.name[:32]}.{secrets.token_hex(8)}"
-        )  # short, and not to be guessed
-        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        try:
+        with drafted(target) as draft:
             yield draft
-            if there:
-                draft.chmod(stat.S_IMODE(target.stat().st_mode))
-            os.replace(draft, target)
-        finally:
-            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def drafted(target: Path) -> Iterator[Path]:
+    """As `replacing`, for a file that is no link, in a folder that is there; raises OSError.
+
+    The first draft of a process in a folder sweeps what killed ones left there.
+    """
+    if target.parent not in _swept:
+        _swept.add(target.parent)
+        sweep(target.parent)
+    draft, handle = _begin(target)
+    try:
+        yield draft
+        if target.exists():
+            draft.chmod(stat.S_IMODE(target.stat().st_mode))
+        os.replace(draft, target)
+    finally:
+        draft.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+_swept: set[Path] = set()
+
+
+def _begin(target: Path) -> tuple[Path, int | None]:
+    """A new draft, empty, and the handle that keeps it locked while this process lives, if a system can."""
+    while True:
+        draft = target.with_name(f".{target.name[:32]}.{secrets.token_hex(8)}.draft")  # not to be guessed
+        handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        if fcntl is None:
+            os.close(handle)
+            return draft, None
+        with suppress(OSError):  # some network drives have no locks; there nobody sweeps
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return draft, handle
+        os.close(handle)  # another process swept it before it was locked
+
+
+def sweep(folder: Path) -> None:
+    """Removes the drafts that killed processes of this user left in a folder: those that nobody locks."""
+    for draft in [path for path in folder.iterdir() if DRAFT.fullmatch(path.name)]:
+        # It may be gone by now, or not ours to remove: what is to be written goes on.
+        with suppress(OSError):
+            _remove_if_left(draft)
+
+
+def _remove_if_left(draft: Path) -> None:
+    found = draft.lstat()
+    if fcntl is None or not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid():
+        return
+    handle = os.open(draft, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(handle), draft.lstat()):
+            draft.unlink()
+    finally:
+        os.close(handle)
 
 
 def write_bytes(file: str | Path, content: bytes) -> None:

@@ -17,10 +17,10 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from fusionlab import paths
+from fusionlab.data.copies import locate
 from fusionlab.data.imagefile import read_bytes
 from fusionlab.data.pair import to_uint8
-from fusionlab.data.registry import choose
-from fusionlab.data.sources import locate
+from fusionlab.data.registry import choose, datasets
 from fusionlab.errors import UserError, require_seed
 from fusionlab.machine import free_memory
 from fusionlab.methods import METHODS, Found, Method, Released, Shipped, WeightFile
@@ -270,7 +270,7 @@ def _contents(name: str, method: Method, weights: str | Path) -> list[_Content]:
                 "weights out, or give a file"
             )
         return [_read(name, file) for file in method.weights[str(weights)]]
-    if not paths.regular(weights).is_file():
+    if not Path(weights).exists() or Path(weights).is_dir():
         raise UserError(f"there is no weight file {weights}; give 'ours', 'official' or an existing file")
     found = dict.fromkeys(f for files in method.weights.values() for f in files if isinstance(f, Found))
     return [_read_file(Path(weights)), *(_read(name, file) for file in found)]
@@ -297,8 +297,9 @@ def _read_released(name: str, wanted: Released) -> _Content:
     forms = [file for file in choose(wanted.dataset) if file.pair == wanted.network]
     path = next((found for file in forms if (found := locate(file))), None)
     if path is None:
+        licence = datasets()[wanted.dataset].licence
         raise UserError(
-            f"the official weights of {name} are not here (not ours to ship): run `fusionlab data get "
+            f"the official weights of {name} are not here (licence: {licence}): run `fusionlab data get "
             f"{wanted.dataset}`, or put {forms[-1].path} into a folder that FUSIONLAB_WEIGHTS names"
         )
     content = _read_file(path, wanted.part)

@@ -2,7 +2,9 @@
 
 import os
 import re
+import stat
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from fusionlab.errors import UserError
@@ -82,15 +84,28 @@ def is_utf8(name: str | Path) -> bool:
     return True
 
 
-def regular(path: str | Path) -> Path:
-    """The path of a file, where it may be opened; raises UserError for a pipe or device, which may never end.
+def open_regular(path: str | Path) -> BinaryIO:
+    """A file opened to be read; raises UserError for a pipe or device, which may never end, else OSError.
 
-    What is not there is left to whoever opens it.
+    What is opened is looked at, and not what bore the name a moment before.
     """
-    path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
+    _refuse_endless(path, os.stat(path).st_mode)  # so that whoever waits at a pipe goes on waiting
+    stream = open(path, "rb", opener=_open_at_once)  # noqa: SIM115  # the caller closes it
+    try:
+        _refuse_endless(path, os.fstat(stream.fileno()).st_mode)
+    except UserError:
+        stream.close()
+        raise
+    return stream
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for a writer
+
+
+def _refuse_endless(path: str | Path, mode: int) -> None:
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UserError(f"{path} is a pipe or device and is not read; save its content to a file")
-    return path
 
 
 def cache() -> Path:

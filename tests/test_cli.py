@@ -25,7 +25,7 @@ from fusionlab.bench.records import read, write
 from fusionlab.bench.run import Run
 from fusionlab.bench.table import Score, Table, each
 from fusionlab.data.pair import luminance, read_image, to_uint8, write_image
-from fusionlab.methods import METHODS
+from fusionlab.methods import DEFAULT, METHODS
 from fusionlab.scenes import scene
 from fusionlab.tools import doctor
 
@@ -94,6 +94,17 @@ def test_fuse_two_files_keeps_size_and_colour(folders: Path, tmp_path: Path) -> 
     assert (
         np.abs(fused - expected).max() <= 1.6
     )  # one level for a tie in the luminance, the rest for rounding
+
+
+def test_fuse_takes_the_measured_default_and_says_which_and_why(folders: Path, tmp_path: Path) -> None:
+    ir, vi = folders / "ir" / "fog.png", folders / "vis" / "fog.bmp"
+    for name, choice in (("plain", ()), ("named", ("--method", DEFAULT))):
+        done = shell("fuse", ir, vi, "-o", tmp_path / f"{name}.png", *choice)
+        assert done.returncode == 0 and done.stderr.startswith(DEFAULT), done.stderr
+    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "named.png").read_bytes()
+    shown = " ".join(shell("fuse", "--help").stdout.split())
+    assert f"Left out: {DEFAULT}, of all that is shipped the best on validation pairs" in shown
+    assert "mean rank over SSIM, VIF, Qabf and the truth of scenes (record metrics/default)" in shown
 
 
 def test_folders_are_fused_and_scored_past_bad_pairs(folders: Path, tmp_path: Path) -> None:
@@ -261,7 +272,7 @@ def test_two_real_pairs_give_the_released_pictures(shared: Path, tmp_path: Path)
                 shared / "official" / "mmdrfuse" / "pairs" / name / f"{role}.png",
                 tmp_path / role / f"{name}.png",
             )
-    choice = ("--weights", "official", "--save", "stretch", "--device", "cpu")
+    choice = ("--method", "mmdrfuse", "--weights", "official", "--save", "stretch", "--device", "cpu")
     done = shell("fuse", tmp_path / "ir", tmp_path / "vis", "-o", tmp_path / "fused", *choice)
     assert (done.returncode, done.stdout) == (0, f"2 of 2 fused into {tmp_path / 'fused'}\n")
     assert "mmdrfuse, weights official, sha256 b541cbab67c0" in done.stderr

@@ -228,6 +228,16 @@ def test_open_pairs_reads_folders_as_they_are_published(names, split, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "names", [["a_ir1.png", "a_x2.png", "b.png"], ["ir/a_ir1.png", "ir/c.png", "vi/a_x2.png"]]
+)
+def test_open_pairs_takes_endings(names, tmp_path):
+    pairs = open_pairs(lay(tmp_path / "set", *names), ir_suffix="_ir1", vi_suffix="_x2")
+    assert pairs.names == ("a",) and pairs[0].chroma is not None
+    with pytest.raises(UserError, match="scenes has no suffix to choose; leave out ir_suffix and vi_suffix"):
+        open_pairs("scenes", ir_suffix="_T")
+
+
+@pytest.mark.parametrize(
     ("names", "message"),
     [
         (["infrared/1/a.png", "visible/1/a.png", "infrared/x/b.png", "visible/x/b.png"], "1, x.* split='1'"),

@@ -7,8 +7,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "fusionlab"
 
 # Of one meaning, though every paper, or command and function, has its own.
-PER_PAPER = {"ABLATION", "PRINTED", "RECIPES", "Recipe", "TABLES"}
-PER_PAPER |= {"by_fuser", "by_recipe", "by_training", "train"}
+PER_PAPER = {
+    *("ABLATION", "MODEL", "PRINTED", "RECIPES", "Recipe", "TABLES", "by_fuser", "by_recipe", "by_training"),
+    *("fusion_terms", "save", "train", "train_fusion"),
+}
 COMMANDS = {"evaluate", "fuse", "promote", "reproduce"}
 
 

@@ -7,12 +7,18 @@ from collections import Counter, defaultdict
 import pytest
 
 from fusionlab import paths
+from fusionlab.bench.results import verdicts
+from fusionlab.errors import UserError
+from fusionlab.targets import TARGETS
 
 CELLS = {
     "caf": {"table1": 10 * (8 + 7), "table2": 10 * 18, "table3": 10 * 7},
     "coconet": {"table1": 13 * 2 * 6},
     "comofusion": {"table1": 8 * 6, "table2": 8 * 6, "table3": 8 * 2, "table4": 5 * 4},
-    "dmfuse": {"table5": 4 * 11},
+    "dmfuse": {
+        "table1": 8 * 8, "table2": 10 * 14, "table3": 10 * 18, "table4": 6 * 8, "table5": 4 * 11,
+        "table6": 3 * 8, "table7": 8 * 4,
+    },
     "mmdrfuse": {
         "table1": 12, "table2": 12, "table3": 20, "table4": 21, "table5": 3 * 7 * 6, "table6": 2 * 7 * 6,
     },
@@ -21,11 +27,13 @@ LINES = {
     "caf": 10 + 10 + 10,
     "coconet": 13,
     "comofusion": 8 + 8 + 8 + 5,
-    "dmfuse": 4,
+    "dmfuse": 8 + 10 + 10 + 6 + 4 + 3 + 8,
     "mmdrfuse": 3 + 3 + 4 + 7 + 21 + 14,
 }
 # Printed with all its datasets on one line, where other tables have a line for each dataset.
-ONE_LINE = {("caf", "table1"), ("comofusion", "table3"), ("coconet", "table1")}
+ONE_LINE = {("caf", "table1"), ("comofusion", "table3"), ("coconet", "table1"), ("dmfuse", "table7")}
+# Other whole numbers in the tables are years and citations; as Omega two noughts of CAF's Table 2 were read.
+WITHOUT_A_POINT = {"caf": "|Ω", "dmfuse": "|2946"}
 MARKUP = re.compile(r"</?u>|\*\*")
 MATHS = re.compile(r"[$_]")  # as in $Ours_H$
 DEVIATION = re.compile(r"\s*\\pm\s*[\d.]+")  # a note in our tables
@@ -67,13 +75,42 @@ def test_rows_printed_twice_agree():
         assert value["table2", "MSRS", "CoMoFusion", metric] == value["table4", "MSRS", "ours", metric]
 
 
+def test_dmfuse_prints_its_own_row_alike_four_times():
+    value = values("dmfuse")
+    for metric in ("EN", "SD", "PC", "FMI_pixel", "Qe", "Qabf", "MS_SSIM", "VIF"):
+        rows = ("table4", "MS-COCO (Ours)"), ("table5", "1/4(Ours)"), ("table6", "Ours")
+        assert len({value[table, "TNO", method, metric] for table, method in rows}) == 1
+    for metric, dataset in (("Params", "none"), ("Flops", "none"), ("Time", "TNO")):
+        printed = value["table5", "TNO", "1/4(Ours)", metric], value["table7", dataset, "Ours", metric]
+        assert float(printed[0]) == pytest.approx(float(printed[1]), rel=5e-4)
+
+
+def test_columns_of_dmfuse_are_what_they_are_called():
+    """Detection: the mean over classes is the column All, the strict AP is lower. FMB: IoU is below Acc."""
+    value = values("dmfuse")
+    methods = {key[2] for key in value if key[0] == "table2"}
+    classes = ("Person", "Car", "Bus", "Lamp", "Motorcycle", "Truck")
+    for method in methods:
+        for kind in ("mAP50", "mAP50_95"):
+            of = [float(value["table2", "M3FD", method, f"{kind} {name}"]) for name in (*classes, "All")]
+            assert of[-1] == pytest.approx(sum(of[:-1]) / 6, abs=0.0011)
+        for name in (*classes, "All"):
+            loose, strict = (
+                value["table2", "M3FD", method, f"{kind} {name}"] for kind in ("mAP50", "mAP50_95")
+            )
+            assert float(strict) < float(loose)
+    for (table, dataset, method, metric), printed in value.items():
+        if table == "table3" and metric.startswith("Acc "):
+            assert float(value[table, dataset, method, metric.replace("Acc", "IoU")]) < float(printed)
+
+
 @pytest.mark.parametrize("paper", CELLS)
 def test_numbers_stand_in_the_paper_in_this_order(paper, shared):
     """Row by row: a line of the paper's text holds the method's name and exactly these numbers."""
-    number = re.compile(r"-?\d+\.\d+|Ω")  # as which two noughts of CAF's Table 2 were read
+    number = re.compile(r"-?\d+\.\d+" + WITHOUT_A_POINT.get(paper, ""))
     printed = []
     for line in (shared / "papers" / f"{paper}.txt").read_text().splitlines():
-        plain = MATHS.sub(" ", DEVIATION.sub("", MARKUP.sub("", line)))
+        plain = MATHS.sub(" ", DEVIATION.sub("", MARKUP.sub("", line))).replace(" ³ ", "3")
         plain = re.sub(r"U\s*[2₂]\s+Fusion", "U2Fusion", plain)
         cells = [cell.strip() for cell in plain.split("\t")]
         names = {cell.split()[0] for cell in cells if cell and not number.fullmatch(cell)}
@@ -159,3 +196,25 @@ def test_decoded_values_stand_in_the_measured_facts(shared):
     for row in read("decoded"):
         number = row["value"].removeprefix("0")
         assert re.search(rf"(?<!\d)0?{re.escape(number)}(?!\d)", facts), row
+
+
+ITEMS = {"comofusion": (6, 4), "mmdrfuse": (5, 6)}  # figures and tables
+
+
+@pytest.mark.parametrize("paper", ITEMS)
+def test_every_figure_and_table_has_one_verdict_and_says_where_it_is(paper):
+    figures, tables = ITEMS[paper]
+    found = verdicts(paper)
+    assert [row["item"] for row in found] == [
+        *(f"figure{n}" for n in range(1, figures + 1)), *(f"table{n}" for n in range(1, tables + 1))
+    ]  # fmt: skip
+    assert {row["verdict"] for row in found} <= {
+        "reproduced", "same order", "contradicts", "in kind", "out of reach"
+    }  # fmt: skip
+    for row in found:
+        assert len(row["reason"]) > 20
+        kind, _, number = row["where"].partition(" ")
+        notebooks = list((paths.asset("papers").parents[1] / "notebooks").glob(f"{number}_*.ipynb"))
+        assert row["where"] in TARGETS or (kind == "notebook" and len(notebooks) == 1), row
+    with pytest.raises(UserError, match="there is one on comofusion, mmdrfuse"):
+        verdicts("nobody")

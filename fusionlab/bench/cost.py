@@ -5,24 +5,33 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def counted(work: Callable[[], object]) -> dict[str, int]:
+    """Multiply-adds of what `work()` computes: of convolutions, linear layers and other matrix products.
+
+    The last are those of attention. Biases, normalisations and elementwise functions are not counted. Works
+    on the meta device, so without memory for weights or maps.
+    """
+    with FlopCounterMode(display=False) as counter:
+        work()
+    flops = {str(operation): number for operation, number in counter.get_flop_counts()["Global"].items()}
+    return {
+        "convolution": flops.pop("aten.convolution", 0) // 2,
+        "linear": (flops.pop("aten.addmm", 0) + flops.pop("aten.mm", 0)) // 2,
+        "attention": sum(flops.values()) // 2,
+    }
 
 
 @torch.no_grad()
 def multiply_adds(network: nn.Module, height: int, width: int) -> int:
-    """Multiply-adds of all convolutions for one frame; biases, padding and tanh are not counted.
+    """Multiply-adds of all convolutions of a fusing network for one frame.
 
     Counted on 32x32 pixels, since each layer's share grows with the area.
     """
-    counted = []
-
-    def count(layer: nn.Module, _: object, output: Tensor) -> None:
-        counted.append(output[0].numel() * layer.weight[0].numel())  # type: ignore[index]
-
-    hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d)]
-    network(torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 32))
-    for hook in hooks:
-        hook.remove()
-    return sum(counted) * height * width // 32**2
+    image = torch.zeros(1, 1, 32, 32)
+    return counted(lambda: network(image, image))["convolution"] * height * width // 32**2
 
 
 @torch.no_grad()

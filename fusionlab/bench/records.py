@@ -18,6 +18,7 @@ from typing import Any
 
 from fusionlab.errors import UserError
 from fusionlab.files import lock, naming, replacing
+from fusionlab.paths import open_regular
 
 HASH = re.compile(r"[0-9a-f]{12,64}")
 
@@ -114,7 +115,7 @@ def mend(folder: Path) -> None:
     """Removes what a broken write left at the end of a folder's files, half a row, and says so on stderr."""
     for name in ("runs.csv", "records.csv"):
         file = folder / name
-        content = file.read_bytes() if file.exists() else b""
+        content = _file_bytes(file) if file.exists() else b""
         whole = _whole(content)
         if whole < len(content):
             with naming(file):
@@ -231,13 +232,18 @@ def _rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 def _check_columns(file: Path, columns: Sequence[str]) -> bytes:
     """The content of a file that begins with these columns; raises UserError for another file."""
-    if not file.is_file():
+    if not file.exists():
         raise UserError(f"there is no {file}")
-    content = file.read_bytes()
+    content = _file_bytes(file)
     found = content.partition(b"\n")[0].decode("utf-8", "backslashreplace").rstrip("\r").split(",")
     if content and tuple(found) != tuple(columns):
         raise UserError(f"{file} is not a records file: its columns are {', '.join(found)[:200]}")
     return content
+
+
+def _file_bytes(file: Path) -> bytes:
+    with open_regular(file) as stream:
+        return stream.read()
 
 
 def _record(row: dict[str, str], stamps: dict[str, Stamp], file: Path, line: int) -> Record:

@@ -10,13 +10,24 @@ from fusionlab.bench.records import Record
 from fusionlab.errors import UserError
 
 
-def printed(paper: str, table: str, dataset: str, method: str) -> dict[str, float]:
+class Printed(float):
+    """A number with the digits that the paper prints, which tables show: .70 stays .70."""
+
+    def __new__(cls, digits: str) -> "Printed":
+        number = super().__new__(cls, digits)
+        number.digits = digits
+        return number
+
+    digits: str
+
+
+def printed(paper: str, table: str, dataset: str, method: str) -> dict[str, Printed]:
     """One printed row, metric -> value; raises UserError where the paper's table has no such row."""
     with paths.asset(f"papers/{paper}.csv").open(newline="", encoding="utf-8") as file:
         cells = [
             cell for cell in csv.DictReader(file) if cell["table"] == table and cell["dataset"] == dataset
         ]
-    row = {cell["metric"]: float(cell["value"]) for cell in cells if cell["method"] == method}
+    row = {cell["metric"]: Printed(cell["value"]) for cell in cells if cell["method"] == method}
     if not row:
         known = ", ".join(dict.fromkeys(cell["method"] for cell in cells)) or "nothing of this name"
         raise UserError(f"{paper} {table} has no row {method!r} for {dataset!r}; it has {known}")
@@ -32,6 +43,22 @@ def printed_methods(paper: str, table: str, dataset: str) -> list[str]:
     if not cells:
         raise UserError(f"{paper} {table} prints nothing of {dataset!r}")
     return list(dict.fromkeys(cell["method"] for cell in cells))
+
+
+def verdicts(paper: str) -> list[dict[str, str]]:
+    """What became of each figure and table of a paper, in its order: {"item", "verdict", "where", "reason"}.
+
+    "reproduced" is the number itself, "same order" that of the rows; "contradicts" says that ours are in
+    another; "in kind" is the same experiment on other data or at another scale; "out of reach" has none.
+    Raises UserError for a paper without.
+    """
+    with paths.asset("papers/verdicts.csv").open(newline="", encoding="utf-8") as file:
+        cells = list(csv.DictReader(file))
+    found = [{k: v for k, v in cell.items() if k != "paper"} for cell in cells if cell["paper"] == paper]
+    if not found:
+        known = ", ".join(dict.fromkeys(cell["paper"] for cell in cells))
+        raise UserError(f"there is no verdict on {paper!r}; there is one on {known}")
+    return found
 
 
 def decoded(paper: str, table: str, dataset: str, method: str) -> list[dict[str, str | float]]:
@@ -50,7 +77,7 @@ def decoded(paper: str, table: str, dataset: str, method: str) -> list[dict[str,
         {
             "metric": cell["metric"],
             "formula": cell["formula"],
-            "value": float(cell["value"]),
+            "value": Printed(cell["value"]),
             "fits": cell["fits"],
         }
         for cell in found

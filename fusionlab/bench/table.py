@@ -183,7 +183,7 @@ def stamped(target: str, score: Score, pairs: Pairs | None, run: Run) -> Record:
         value=float(score.value),
         error=score.error,
         unit=score.unit,
-        note=score.note,
+        note="; ".join(filter(None, [score.note, pairs.ranges() if pairs is not None else ""])),
     )
 
 

@@ -5,9 +5,6 @@ only when its SHA-256 is right. Several `data get` may run beside each other.
 """
 
 import hashlib
-import os
-import stat
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,9 +18,10 @@ from urllib.parse import quote, urljoin
 from tqdm import tqdm
 
 from fusionlab import paths
+from fusionlab.data.copies import WrongBytesError, locate, read_verified
 from fusionlab.data.registry import File
-from fusionlab.data.sources import WrongBytesError, locate, read_verified
 from fusionlab.errors import UserError
+from fusionlab.files import drafted
 
 if TYPE_CHECKING:
     import requests
@@ -36,8 +34,6 @@ RETRIES = 2
 PAUSE = 1.0  # seconds before the first of them, twice that before the second
 REDIRECTS = 5
 THREADS = 8
-DRAFT = ".fetching-"  # what names of unfinished files begin with
-STALE = 3600.0  # seconds after which a draft belongs to no process that lives
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -72,11 +68,10 @@ def get(files: Sequence[File]) -> None:
 
     A file comes under its name only when its SHA-256 is right; what had that name before is removed first.
     The first failure stops the rest and raises UserError, as do a server that sends more than is registered
-    and one that is too slow; what is already there stays, for the next try. What killed runs left is removed.
+    and one that is too slow; what is already there stays, for the next try.
     """
     folder = paths.mirror()
     stopped, writing = Event(), Lock()
-    _sweep({_cached(file).parent for file in files})
 
     def get_one(file: File) -> None:
         path = _cached(file)
@@ -92,7 +87,8 @@ def get(files: Sequence[File]) -> None:
             if stopped.is_set():
                 return
             try:
-                _keep(content, path)
+                with drafted(path) as draft:
+                    draft.write_bytes(content)
             except OSError as fault:
                 raise _unwritable(path, fault) from fault
 
@@ -159,30 +155,6 @@ def _removed(file: File) -> str:
     except OSError as fault:
         return f" (it cannot be removed: {fault.strerror})"
     return " (it was removed)"
-
-
-def _sweep(folders: set[Path]) -> None:
-    """Removes the unfinished files that killed processes of this user left in folders of the cache."""
-    for draft in (draft for folder in folders for draft in folder.glob(f"{DRAFT}*")):
-        try:
-            found = draft.lstat()
-            ours = stat.S_ISREG(found.st_mode) and (os.name != "posix" or found.st_uid == os.getuid())
-            if ours and time.time() - found.st_mtime > STALE:
-                draft.unlink()
-        except OSError:
-            continue  # another process removes it, too, or it is not ours to remove: the fetch itself goes on
-
-
-def _keep(content: bytes, path: Path) -> None:
-    """Writes a file that is whole whenever it has its name; its draft is new, by an unpredictable name."""
-    handle, draft = tempfile.mkstemp(prefix=DRAFT, dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        os.chmod(draft, 0o644)  # a cache may be shared, a temporary file is private
-        os.replace(draft, path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
 
 
 def _unwritable(path: Path, fault: OSError) -> UserError:

@@ -10,7 +10,7 @@ from typing import overload
 from torch import Tensor
 
 from fusionlab.data.names import holds_images, match_images, match_roles, says_roles
-from fusionlab.data.pair import Pair, Scale, luminance, read_image, rgb_to_ycbcr
+from fusionlab.data.pair import Pair, Scale, full, luminance, read_image, rgb_to_ycbcr
 from fusionlab.data.ranges import Rule, check_rule, find_range
 from fusionlab.errors import UserError
 
@@ -27,6 +27,7 @@ class Pairs(Sequence[Pair]):
 
     data and split say where they come from, names which they are, total how many the full public set has
     (None where that is not known). read(name) raises UserError where a file is damaged or the name unknown.
+    ranges() says which of a sensor's values became 0 and 1, "" where files kept their full range.
     """
 
     data: str
@@ -34,6 +35,7 @@ class Pairs(Sequence[Pair]):
     names: tuple[str, ...]
     read: Callable[[str], Pair] = field(repr=False)
     total: int | None = None
+    ranges: Callable[[], str] = field(default=str, repr=False)
 
     @property
     def caption(self) -> str:
@@ -130,25 +132,32 @@ def join_pair(name: str, ir: Tensor, vi: Tensor, files: str) -> Pair:
 
 
 def open_folder(
-    folder: str | Path, split: str | None = None, ir_range: Rule = None, vi_range: Rule = None
+    folder: str | Path,
+    split: str | None = None,
+    ir_range: Rule = None,
+    vi_range: Rule = None,
+    ir_suffix: str | None = None,
+    vi_suffix: str | None = None,
 ) -> Pairs:
     """The pairs of a folder with one subfolder ir (inf, infrared) and one vi (vis, visible), in any case.
 
-    Partners share the file name up to the suffix, or up to an ending that says the role and that all have
-    (data/names.py); with such endings the images may also lie in the folder itself. split: the part, of a
-    folder with train/ir or infrared/train. Names are sorted, sizes may differ from pair to pair, and files of
-    other kinds are passed over. ir_range, vi_range: as open_pairs says; a range is found over all images of
-    the folder when the first pair is read. Warns of the range, of endings and of what the first doubtful pair
-    looks like. Raises UserError for a missing folder, subfolder, part or partner, for two files of one name,
-    for one folder or file in both roles and for no pairs at all; damaged files and unequal sizes raise when
-    that pair is read.
+    Partners share the file name up to the suffix, or up to an ending that says the role (data/names.py):
+    ir_suffix and vi_suffix, or one that all have. With endings the images may also lie in the folder itself.
+    split: the part, of a folder with train/ir or infrared/train. Names are sorted, sizes may differ from pair
+    to pair, and files of other kinds are passed over. ir_range, vi_range: as open_pairs says; a range is
+    found over all images of the folder when the first pair is read. Warns of it, of endings and of what the
+    first doubtful pair looks like. Raises UserError for a missing folder, subfolder, part or partner, for two
+    files of one name, for one folder or file in both roles and for no pairs at all; damaged files and unequal
+    sizes raise when that pair is read.
     """
     folder = Path(folder)
     rules = {"infrared": check_rule(ir_range, "infrared"), "visible": check_rule(vi_range, "visible")}
-    roles = _find_roles(folder, split)
+    endings = {"infrared": ir_suffix, "visible": vi_suffix}
+    suffixes = {role: suffix for role, suffix in endings.items() if suffix is not None}
+    roles = _find_roles(folder, split, bool(suffixes))
     if not any(map(holds_images, roles.values())):
         raise UserError(f"{folder} holds no pairs; put images of equal names into its subfolders ir and vi")
-    matches = match_roles(roles)
+    matches = match_roles(roles, suffixes)
     whole, faults = matches.whole, matches.faults
     if faults:
         first = next(iter(faults.values()))
@@ -160,6 +169,9 @@ def open_folder(
         found = [find_range(role, matches.images[role], rule) for role, rule in rules.items()]
         _warn([note for _, notes in found for note in notes])
         return [scale for scale, _ in found]
+
+    def ranges() -> str:
+        return "; ".join(f"{role} {scale}" for role, scale in zip(rules, scales()) if scale is not full)
 
     doubted: set[str] = set()
 
@@ -173,16 +185,16 @@ def open_folder(
             _warn([f"{name}: {pair.doubt}"])
         return pair
 
-    return Pairs(folder.resolve().name, split or "all", tuple(whole), read, total=len(whole))
+    return Pairs(folder.resolve().name, split or "all", tuple(whole), read, len(whole), ranges)
 
 
-def _find_roles(folder: Path, split: str | None) -> dict[str, Path]:
-    """Role -> where its images are, in a folder laid out in one of the usual ways."""
+def _find_roles(folder: Path, split: str | None, endings: bool) -> dict[str, Path]:
+    """Role -> where its images are, in a folder laid out in a usual way; `endings` may tell them apart."""
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; check the path")
     if split is not None and (folder / split).is_dir():
         folder, split = folder / split, None
-    if not _subfolders(folder, IR_FOLDERS) and says_roles(folder):
+    if not _subfolders(folder, IR_FOLDERS) and (endings or says_roles(folder)):
         return {"infrared": folder, "visible": folder}
     roles = {"infrared": _subfolder(folder, IR_FOLDERS), "visible": _subfolder(folder, VI_FOLDERS)}
     ir_parts, vi_parts = ({path.name for path in role.iterdir() if path.is_dir()} for role in roles.values())

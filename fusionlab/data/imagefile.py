@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from fusionlab.errors import UserError
-from fusionlab.paths import regular
+from fusionlab.paths import open_regular
 
 # File suffix -> what Pillow calls the format: those written, and those read.
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 READABLE = FORMATS | {".webp": "WEBP"}
+
+BITS_TAG = 258  # of TIFF
 
 # Width times height, more than cameras for fusion have: a file of kilobytes can claim gigapixels.
 MAX_PIXELS = 40_000_000
@@ -26,13 +29,13 @@ def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
     """The bytes of a regular file, the first `limit` if it is given, all of any number for -1.
 
     Raises UserError where it cannot be read, has more than MAX_BYTES where no limit is given, or is a pipe or
-    device, which may never end and is not opened.
+    device, which may never end.
     """
     try:
-        with regular(path).open("rb") as stream:
+        with open_regular(path) as stream:
             if limit is None and (size := os.fstat(stream.fileno()).st_size) > MAX_BYTES:
                 raise UserError(_too_large(path, f"{size / 1e9:.1f} GB"))
-            return stream.read(limit)
+            return stream.read(-1 if limit is None else limit)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from error
 
@@ -60,9 +63,13 @@ def open_image(data: bytes, path: str | Path) -> Image.Image:
     except (UserError, MemoryError):
         raise
     except UnidentifiedImageError as error:
+        if _bits_of_tiff(data) == 64:
+            raise UserError(
+                f"{path} is a TIFF of a kind that cannot be read (64 bits a value); save it with float32 "
+                "values, such as numpy's astype('float32')"
+            ) from error
         raise UserError(
-            f"{path} is no PNG, JPEG, BMP, TIFF or WebP image, or has 64-bit values, or has no pixels; "
-            "convert or fetch it again"
+            f"{path} is no PNG, JPEG, BMP, TIFF or WebP image, or has no pixels; convert or fetch it again"
         ) from error
     # Pillow's decoders raise almost any exception on damaged bytes.
     except Exception as error:
@@ -132,11 +139,24 @@ def _png_passes(height: int, width: int, interlaced: bool) -> Iterator[tuple[int
         yield -(-max(height - top, 0) // down), -(-max(width - left, 0) // right)
 
 
+def _bits_of_tiff(data: bytes) -> int:
+    """How many bits a value has that a TIFF says to hold, also where Pillow reads no further; 0 of others."""
+    header = data[: 16 if data[2:4] in (b"\x2b\0", b"\0\x2b") else 8]  # BigTIFF, else TIFF
+    try:
+        tags = ImageFileDirectory_v2(header)
+        stream = io.BytesIO(data)
+        stream.seek(tags.next)
+        tags.load(stream)
+        return max(tags.get(BITS_TAG, (1,)))
+    except Exception:  # as of damaged bytes above: it is no TIFF, or its tags cannot be read
+        return 0
+
+
 def _check_tiff(image: Image.Image, path: str | Path) -> None:
     """Refuses the kinds of TIFF that Pillow silently opens with wrong values (seen in Pillow 13.0)."""
     tags = image.tag_v2  # type: ignore[attr-defined]  # Image.open cannot say that this is a TiffImageFile
-    bits_tag, photometric_tag, planar_tag, sample_format_tag = 258, 262, 284, 339
-    bits = set(tags.get(bits_tag, (1,)))
+    photometric_tag, planar_tag, sample_format_tag = 262, 284, 339
+    bits = set(tags.get(BITS_TAG, (1,)))
     wrong = {
         "signed integers": 2 in tags.get(sample_format_tag, (1,)),
         "12 bits": not bits <= {1, 2, 4, 8, 16, 32},

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from fusionlab.data.imagefile import READABLE, read_bytes
 from fusionlab.data.pair import GREATEST, Kind, Raw, Scale, decode_raw, full
 from fusionlab.errors import UserError
+from fusionlab.paths import open_regular
 
 # "auto": the robust range of all images; "full": that of the file type; (low, high): the values that become 0
 # and 1; None: "auto" where the values are a sensor's, else "full".
@@ -54,6 +55,9 @@ class Range:
         low, high = np.float32(self.low), np.float32(self.high)
         return ((raw.values - low) / (high - low)).clip(0, 1)
 
+    def __str__(self) -> str:
+        return f"{self.low:.9g} to {self.high:.9g} become 0 to 1"
+
 
 def check_rule(rule: str | Sequence[float] | None, role: str) -> Rule:
     """A rule as find_range takes it: "20,45" and [20, 45] are (20.0, 45.0); raises UserError for others."""
@@ -81,7 +85,7 @@ def find_range(role: str, files: Sequence[Path], rule: Rule = None) -> tuple[Sca
     cannot be read are passed over. Raises UserError where counts and temperatures are mixed.
     """
     if isinstance(rule, tuple):
-        return Range(*rule), [_line(role, *rule, "as given")]
+        return Range(*rule), [_line(role, Range(*rule), "as given")]
     if rule == "full":
         return full, [f"{role}: the full range of each file becomes 0 to 1 (as given)"]
     headers = [header for header in map(_header, files) if header]
@@ -93,11 +97,12 @@ def find_range(role: str, files: Sequence[Path], rule: Rule = None) -> tuple[Sca
             continue
         values = _Values(role, chosen)
         if values.count and (rule == "auto" or values.are_a_sensors(kind)):
-            low, high = values.range(role)
-            scales.append(Range(low, high, kind))
-            notes.append(_line(role, low, high, f"auto: 0.1 to 99.9 % of the values of {values.images}"))
+            scales.append(Range(*values.range(role), kind))
+            notes.append(_line(role, scales[-1], f"auto: 0.1 to 99.9 % of the values of {values.images}"))
         elif values.count and kind == "16-bit":
-            notes.append(_line(role, 0, 65535, f"full: {values.images} of 16 bits, whose range is used"))
+            notes.append(
+                _line(role, Range(0, 65535), f"full: {values.images} of 16 bits, whose range is used")
+            )
         if values.exchanged * 2 > values.count:
             notes.append(
                 f"{role}: {values.images} of 16 bits look byte-swapped, as some cameras store counts: with "
@@ -112,8 +117,8 @@ def find_range(role: str, files: Sequence[Path], rule: Rule = None) -> tuple[Sca
     return scales[0] if scales else full, notes
 
 
-def _line(role: str, low: float, high: float, why: str) -> str:
-    return f"{role}: {low:.9g} to {high:.9g} become 0 to 1 ({why}); the same in fuse and evaluate"
+def _line(role: str, scale: Range, why: str) -> str:
+    return f"{role}: {scale} ({why}); the same in fuse and evaluate"
 
 
 class _Values:
@@ -209,12 +214,10 @@ class _Header(NamedTuple):
 
 def _header(file: Path) -> _Header | None:
     """None where not even the header can be read; whoever reads the file says why."""
-    if not file.is_file():
-        return None
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open_regular(file) as stream:
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=sorted(set(READABLE.values()))) as image:
+            with Image.open(stream, formats=sorted(set(READABLE.values()))) as image:
                 return _Header(file, _kind(image), 3 * math.prod(image.size))
     # As in decode_image: Pillow raises almost any exception on damaged bytes.
     except Exception:

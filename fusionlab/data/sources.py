@@ -1,6 +1,5 @@
 """Opening pairs: synthetic scenes, a folder, or a registered dataset whose files are found and verified."""
 
-import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +7,8 @@ from pathlib import Path
 from torch import Tensor
 
 from fusionlab import paths
+from fusionlab.data.copies import locate, read_verified
 from fusionlab.data.folders import Pairs, join_pair, open_folder
-from fusionlab.data.imagefile import read_bytes
 from fusionlab.data.pair import Pair, decode_image, rgb_to_ycbcr
 from fusionlab.data.ranges import Rule
 from fusionlab.data.registry import File, choose, datasets
@@ -30,6 +29,8 @@ def open_pairs(
     size: tuple[int, int] | None = None,
     ir_range: Rule = None,
     vi_range: Rule = None,
+    ir_suffix: str | None = None,
+    vi_suffix: str | None = None,
 ) -> Pairs:
     """Opens pairs of synthetic scenes, of a registered dataset or of a folder.
 
@@ -43,21 +44,28 @@ def open_pairs(
     for the lowest and the highest .1 % of its values; "full", that of the file type (0..255, 0..65535, floats
     0..1); or (low, high) in the units of the files. Unless given, "auto" for a sensor's values (16-bit grey
     images that use less than half of 0..65535, floats outside [0, 1]), else "full"; a warning says which.
+    ir_suffix, vi_suffix: for folders, how the names of a role end, as "_T" and "_RGB" in 1157_T.jpg and
+    1157_RGB.jpg; other names are passed over. Unless given, endings that say the role are recognised.
     Raises UserError for an unknown name, for arguments that the data does not have, and as the readers do.
     """
     if data == "auto":
         data = os.environ.get("FUSIONLAB_DATA") or "scenes"
     if n is not None and n < 1:
         raise UserError(f"n is {n}; ask for at least one pair")
-    if (ir_range is not None or vi_range is not None) and not _is_folder(data):
-        raise UserError(f"{data} has no range of values to choose; leave out ir_range and vi_range")
+    own = {"range": (ir_range, vi_range), "suffix": (ir_suffix, vi_suffix)}
+    for what, given in own.items():
+        if given != (None, None) and not _is_folder(data):
+            raise UserError(f"{data} has no {what} to choose; leave out ir_{what} and vi_{what}")
     if data == "scenes":
         from fusionlab.scenes import open_scenes
 
         return open_scenes(n or 8, seed, split or "test", condition, *(size or ()))
     if condition is not None or size is not None:
         raise UserError(f"{data} has no condition or size to choose; leave them out, or use data='scenes'")
-    return _open_real(data, split, ir_range, vi_range)[:n]
+    if not _is_folder(data):
+        return open_source(str(data), split)[:n]
+    opened = open_folder(_found_folder(data), split, ir_range, vi_range, ir_suffix, vi_suffix)
+    return replace(opened, data=name_of(data))[:n]
 
 
 def name_of(data: str | Path) -> str:
@@ -79,17 +87,14 @@ def is_there(data: str | Path) -> bool:
     return Path(data).expanduser().is_dir()
 
 
-def _open_real(data: str | Path, split: str | None, ir_range: Rule, vi_range: Rule) -> Pairs:
-    if not _is_path(data):
-        if data in datasets():
-            return open_source(str(data), split)
-        if not Path(data).is_dir():
-            known = ", ".join(["scenes", *(s.name for s in datasets().values() if s.kind == "pairs")])
-            raise UserError(f"{data!r} is neither a dataset nor a folder; use one of {known}, or a folder")
+def _found_folder(data: str | Path) -> Path:
+    """The folder that is meant, where it is there and no set is; raises UserError else."""
+    if not _is_path(data) and not Path(data).is_dir():
+        known = ", ".join(["scenes", *(s.name for s in datasets().values() if s.kind == "pairs")])
+        raise UserError(f"{data!r} is neither a dataset nor a folder; use one of {known}, or a folder")
     if not is_utf8(name_of(data)):
         raise UserError(f"{data} has a name that is not UTF-8, which no record can hold; rename it")
-    opened = open_folder(Path(data).expanduser(), split, ir_range, vi_range)
-    return replace(opened, data=name_of(data))
+    return Path(data).expanduser()
 
 
 def _is_folder(data: str | Path) -> bool:
@@ -137,29 +142,6 @@ def read_photos(split: str | None = None) -> list[Tensor]:
     files = sorted(choose("bsds500", split), key=lambda file: file.pair)
     found = _find("bsds500", files)
     return [_read(file, found[file]) for file in files]
-
-
-def locate(file: File) -> Path | None:
-    """Where a file lies: cache or mirror folder; FUSIONLAB_WEIGHTS or cache for weights; None if nowhere."""
-    if file.role == "weights":
-        return paths.find_weights(file.path)
-    roots = [root for root in (paths.cache(), paths.mirror()) if root is not None]
-    return next((root / file.path for root in roots if (root / file.path).is_file()), None)
-
-
-class WrongBytesError(UserError):
-    """A file that can be read and is not the registered one."""
-
-
-def read_verified(file: File, path: Path) -> bytes:
-    """The bytes of a file; raises UserError where it cannot be read, WrongBytesError where it is another."""
-    data = read_bytes(path, file.bytes + 1)  # one byte more tells a longer file
-    if len(data) != file.bytes:
-        found = f"{len(data)} bytes" if len(data) < file.bytes else f"more than {file.bytes} bytes"
-        raise WrongBytesError(f"{path} has {found}, registered are {file.bytes}; fetch it again")
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise WrongBytesError(f"{path} differs from the registered file (SHA-256); fetch it again")
-    return data
 
 
 # What to do with a set that has no pairs.

@@ -1,1 +1,1 @@
-"""Noise and how to take it away: EDM's levels and solvers, exact mixtures, consistency training."""
+"""Noise and how to take it away: EDM, DDPM, consistency training, exact mixtures."""

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fusionlab.bench.results import decoded, printed, printed_methods, results, wide
+    from fusionlab.bench.results import decoded, printed, printed_methods, results, verdicts, wide
     from fusionlab.lab.checks import NotSolved, check, grade
     from fusionlab.lab.figures import grid, move, show, table
     from fusionlab.lab.session import Session, record, start
@@ -24,6 +24,7 @@ __all__ = [
     "show",
     "start",
     "table",
+    "verdicts",
     "wide",
 ]
 
@@ -42,6 +43,7 @@ _HOME = {
     "show": "fusionlab.lab.figures",
     "start": "fusionlab.lab.session",
     "table": "fusionlab.lab.figures",
+    "verdicts": "fusionlab.bench.results",
     "wide": "fusionlab.bench.results",
 }
 

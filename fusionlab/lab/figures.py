@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusionlab.bench.results import Printed
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -30,7 +32,8 @@ def grid(
     """A figure of images side by side, each `width` inches wide.
 
     Images are tensors or arrays (1, 1, H, W), (1, 3, H, W), (H, W) or (H, W, 3); one-channel images are
-    drawn between `limits`, never stretched to their own range. Raises ValueError for another shape.
+    drawn between `limits`, never stretched to their own range. A thin grey frame ends each picture. Raises
+    ValueError for another shape.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -46,7 +49,8 @@ def grid(
     for position, image in enumerate(pixels):
         axes = figure.add_subplot(rows, columns, position + 1)
         axes.imshow(image, cmap=cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")
-        axes.set_axis_off()
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(color="0.6", linewidth=0.5)  # a white picture must not vanish on a white page
         if titles:
             axes.set_title(titles[position], fontsize=9)
     return figure
@@ -101,7 +105,10 @@ def move(panel: Callable[..., "Figure"], **controls: Any) -> None:
 
 
 def table(rows: Sequence[Mapping[str, Any]], caption: str) -> None:
-    """Displays rows as a Markdown table under a caption; floats with 4 significant digits, None as a dash."""
+    """Displays rows as a Markdown table under a caption; floats with 4 significant digits, None as a dash.
+
+    What a paper prints keeps its own digits.
+    """
     from IPython.display import display
 
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -186,6 +193,8 @@ def _cell(value: Any) -> str:
     value = value.item() if hasattr(value, "item") else value
     if value is None:
         return "—"
+    if isinstance(value, Printed):
+        return value.digits
     if isinstance(value, float):
         return f"{value:.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:#.4g}".removesuffix(".")
     return str(value).replace("|", "\\|")

@@ -57,6 +57,8 @@ class Refresh(nn.Module):
     "released" keeps the lower GMSD, has positive gaps where the history is better, and multiplies by 10.
     decide: "image" keeps the better output of each patch; "batch" replaces all of a batch or none, by the
     means over the batch, as the released code does.
+    past: "random" is the control: the gaps are as before, but the pull is towards any of a patch's outputs so
+    far, drawn anew by chance, instead of the best. Our own.
     """
 
     def __init__(
@@ -65,11 +67,12 @@ class Refresh(nn.Module):
         size: tuple[int, int],
         variant: Literal["paper", "released"],
         decide: Literal["image", "batch"] = "image",
+        past: Literal["best", "random"] = "best",
     ) -> None:
         super().__init__()
         self.weight = 10.0 if variant == "released" else -1.0
-        self.by_ssim = _Best(patches, size, higher=True, decide=decide)
-        self.by_gmsd = _Best(patches, size, higher=variant == "paper", decide=decide)
+        self.by_ssim = _Best(patches, size, True, decide, past)
+        self.by_gmsd = _Best(patches, size, variant == "paper", decide, past)
 
     def forward(
         self,
@@ -79,14 +82,15 @@ class Refresh(nn.Module):
         patches: Tensor,
         taps: Taps | None = None,
         seen: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """L_refresh of Eq. 12 for these patches, whose outputs then take their place in the history.
 
         fused, ir, vi: (B, 1, H, W), in [0, 1] but for what tanh leaves, where the history is. patches: the
         number of each, int64 (B,), on any device. taps: image to five feature maps, or None to leave the VGG
-        terms of Eq. 9 and 10 out; seen: taps(fused), where it is known already. Scores and gaps are taken of
-        8-bit outputs, as the history keeps them, and carry no gradient. Returns a scalar, 0 where every
-        output is the best of its patch.
+        terms of Eq. 9 and 10 out; seen: taps(fused), where it is known already. generator: draws a random
+        past. Scores and gaps are taken of 8-bit outputs, as the history keeps them, and carry no gradient.
+        Returns a scalar, 0 where every output is the best of its patch.
         """
         patches = patches.to(fused.device)
         if taps is not None and seen is None:
@@ -98,7 +102,7 @@ class Refresh(nn.Module):
             (self.by_ssim, ssim_to_both(scored, ir, vi), _brightness_distance, slice(3, 5)),  # Eq. 9
             (self.by_gmsd, gmsd_to_both(scored, ir, vi), _edge_distance, slice(0, 3)),  # Eq. 10
         ):
-            gap = best.update(patches, output.to(torch.uint8), score)
+            gap = best.update(patches, output.to(torch.uint8), score, generator)
             behind = gap.nonzero()[:, 0]
             if len(behind):
                 history = best.images[patches[behind]].to(fused) / 255
@@ -124,26 +128,43 @@ def _feature_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 
 
 class _Best(nn.Module):
-    """The best 8-bit output of each patch by one score, and that score; NaN where there is none yet."""
+    """The best 8-bit output of each patch by one score, and that score; NaN where there is none yet.
+
+    With a "random" past the image is any of the patch's outputs so far, each with the same chance.
+    """
 
     images: Tensor
     scores: Tensor
+    visits: Tensor
 
     def __init__(
-        self, patches: int, size: tuple[int, int], higher: bool, decide: Literal["image", "batch"]
+        self,
+        patches: int,
+        size: tuple[int, int],
+        higher: bool,
+        decide: Literal["image", "batch"],
+        past: Literal["best", "random"],
     ) -> None:
         super().__init__()
         self.sign = 1 if higher else -1
         self.decide = decide
+        self.past = past
         self.register_buffer("images", torch.zeros(patches, 1, *size, dtype=torch.uint8))
         self.register_buffer("scores", torch.full((patches,), torch.nan))
+        self.register_buffer("visits", torch.zeros(patches, dtype=torch.int64))
 
-    def update(self, patches: Tensor, output: Tensor, score: Tensor) -> Tensor:
+    def update(
+        self, patches: Tensor, output: Tensor, score: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
         """Keeps what is better; returns how far each score is behind its patch's best, (B,), 0 or more."""
         ahead = self.sign * (score - self.scores[patches])
         if self.decide == "batch":
             ahead = ahead.mean().expand(len(patches))
         better = ~(ahead <= 0)
-        self.images[patches[better]] = output[better]
+        self.visits[patches] += 1
+        kept = better
+        if self.past == "random":  # the n-th output takes the place with chance 1/n: all are equally likely
+            kept = torch.rand(len(patches), generator=generator).to(score.device) < 1 / self.visits[patches]
+        self.images[patches[kept]] = output[kept]
         self.scores[patches[better]] = score[better]
         return (-ahead).clamp_min(0).nan_to_num(0)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusionlab.crops import ImagePairs, draw_crops
+from fusionlab.crops import ImagePairs, Stage, draw_crops, told
 from fusionlab.diffusion.consistency import (
     Distance,
     consistency_loss,
@@ -31,30 +31,14 @@ from fusionlab.errors import UserError, require_whole
 from fusionlab.losses import weighted_sum
 from fusionlab.losses.gradient import Border, strongest_edge_loss
 from fusionlab.losses.selection import ActivityForm, Guard, selection_loss
+from fusionlab.nets.blocks import ScSE
 from fusionlab.nets.features import Lpips
-from fusionlab.nets.unet import UNet, conv
+from fusionlab.nets.unet import UNet, conv, draw_zeros
 from fusionlab.training import EMA, cosine, fingerprint, fit, save_half, seeded
 
 Features = Literal["encoder", "decoder"]
 Pretext = Literal["consistency", "tuned", "autoencoder", "none", "random"]
-Precision = Literal["float32", "bfloat16"]
 DistanceName = Literal["pseudo_huber", "lpips"]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """How long and on what a stage trains: random crops, so many a step, at this learning rate.
-
-    `precision` is that of convolutions: bfloat16 (autocast) takes 60 % of the time where the processor knows
-    it, and far longer where it does not.
-    """
-
-    steps: int
-    batch: int = 15
-    size: int = 160
-    rate: float = 1e-4
-    seed: int = 0
-    precision: Precision = "float32"
 
 
 class LossForm(NamedTuple):
@@ -140,11 +124,12 @@ DISTANCES = {
 }
 
 # Weights of the terms. The paper's lambda of Eq. 10 is 1 because both terms be of one order; L_grad is 5 to
-# 20 times the smaller. Both leave the brightness open; "anchored" ties it, by what has only one answer.
+# 20 times the smaller. Both leave brightness and sign open; "anchored" ties them, by what has one answer.
 LAMBDAS = {
     "lambda 1": {"selection": 1.0, "edges": 1.0},
     "lambda 10": {"selection": 1.0, "edges": 10.0},
     "anchored": {"selection": 1.0, "edges": 1.0, "identity": 1.0},
+    "anchored, lambda 10": {"selection": 1.0, "edges": 10.0, "identity": 3.0},
 }
 
 
@@ -167,27 +152,6 @@ class FusionModule(nn.Module):
         x = double(self.sca1(self.conv1(coarse))) + self.conv2(middle)
         x = double(self.sca2(x)) + self.conv3(fine)
         return self.out(x).tanh()
-
-
-class ScSE(nn.Module):
-    """Weighs channels by their means and pixels by a 1x1 convolution, and adds both (Roy et al. 2018).
-
-    (B, C, H, W) to the same; as both gates are at most 1, the gain is at most 2.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.channel = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(channels, channels // 2, 1),
-            nn.ReLU(),
-            nn.Conv2d(channels // 2, channels, 1),
-            nn.Sigmoid(),
-        )
-        self.pixel = nn.Sequential(nn.Conv2d(channels, 1, 1), nn.Sigmoid())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.channel(x) + x * self.pixel(x)
 
 
 def conv_block(width: int) -> nn.Sequential:
@@ -297,13 +261,15 @@ def fusion_terms(
     }
 
 
-def identity_loss(model: CoMoFusion, ir: Tensor, vi: Tensor) -> Tensor:
+def identity_loss(model: CoMoFusion, ir: Tensor, vi: Tensor, generator: torch.Generator) -> Tensor:
     """How far an image fused with itself is from itself, mean |f(x, x) - x|: a scalar. Ours, not the paper's.
 
     Eq. 8 and 9 leave the brightness open; here there is one answer. x are every fourth of each source's crops
-    (B, 1, H, W).
+    (B, 1, H, W), and the same dimmed at random, for training pairs are rarely as dark as a night.
     """
-    same = torch.cat([vi[::4], ir[1::4]])
+    plain = torch.cat([vi[::4], ir[1::4]])
+    dimmed = plain * torch.rand((len(plain), 1, 1, 1), generator=generator).to(plain)
+    same = torch.cat([plain, dimmed])
     with torch.no_grad():
         maps = model.maps(same, same)
     return ((model.head(maps) + 1) / 2 - same).abs().mean()
@@ -358,7 +324,7 @@ def train_consistency(
         checkpoint=checkpoint,
         settings={
             **asdict(stage),
-            **_told(images, checkpoint),
+            **told(images, checkpoint),
             "levels": levels,
             "distance": distance,
             "width": unet.width,
@@ -393,7 +359,7 @@ def train_tuned(unet: UNet, images: ImagePairs, stage: Stage, checkpoint: Path |
         schedule=cosine(stage.rate, stage.steps),
         ema=EMA(average, unet, lambda k: min(0.999, (1 + k) / (10 + k))),
         checkpoint=checkpoint,
-        settings={**asdict(stage), **_told(images, checkpoint), "pretext": "tuned", "width": unet.width},
+        settings={**asdict(stage), **told(images, checkpoint), "pretext": "tuned", "width": unet.width},
         title="consistency",
     )
     unet.load_state_dict(average.state_dict())
@@ -421,7 +387,7 @@ def train_autoencoder(
         steps=stage.steps,
         seed=stage.seed,
         checkpoint=checkpoint,
-        settings={**asdict(stage), **_told(images, checkpoint), "width": unet.width},
+        settings={**asdict(stage), **told(images, checkpoint), "width": unet.width},
         title="autoencoder",
     )
 
@@ -446,7 +412,7 @@ def train_fusion(
             maps = model.maps(ir, vi)
         terms = fusion_terms((model.head(maps) + 1) / 2, ir, vi, *loss)
         if weights.get("identity"):
-            terms["identity"] = identity_loss(model, ir, vi)
+            terms["identity"] = identity_loss(model, ir, vi, generator)
         return weighted_sum(terms, weights)
 
     return fit(
@@ -459,18 +425,12 @@ def train_fusion(
         checkpoint=checkpoint,
         settings={
             **asdict(stage),
-            **_told(images, checkpoint),
+            **told(images, checkpoint),
             **{"unet": fingerprint(model.unet.state_dict().values()) if checkpoint else ""},
             **{"weights": dict(weights), **loss._asdict(), **model.settings},
         },
         title="fusion module",
     )
-
-
-def _told(images: ImagePairs, checkpoint: Path | None) -> dict[str, object]:
-    """What tells these images from others, for the settings of a checkpoint."""
-    values = (image for pair in images for image in pair)
-    return {"pairs": len(images), "images": fingerprint(values) if checkpoint else ""}
 
 
 def train(
@@ -519,12 +479,6 @@ def pretrain(
         stem = f"consistency-{recipe.distance}-{recipe.levels or 'growing'}"
         train_consistency(network.unet, images, stage, recipe.levels, recipe.distance, checkpoint(stem))
     return network
-
-
-def draw_zeros(layer: nn.Module) -> None:
-    """Draws the weights of a convolution that starts at 0, as torch draws the others."""
-    if isinstance(layer, nn.Conv2d) and not layer.weight.any():
-        layer.reset_parameters()
 
 
 def save(model: CoMoFusion, file: Path) -> Path:

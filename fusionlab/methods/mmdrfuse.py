@@ -40,6 +40,9 @@ class Recipe:
     `edges` is the form of Eq. 3, `digest` that of Eq. 1, of which `direct` takes the response end alone;
     `refresh` is the rule of Eq. 8 to 12, and `decide` says whether each image of a batch is judged by itself.
     A student may `start` with its teacher's last layer. `settings` are the network's.
+
+    Two controls, ours: a "shuffled" `lesson` is the teacher's answer to a patch of another pair; a "random"
+    `past` is any earlier output of a patch, where the refresh asks for the best.
     """
 
     weights: Mapping[str, float]
@@ -56,6 +59,8 @@ class Recipe:
     refresh: Literal["paper", "released"] = "released"
     decide: Literal["image", "batch"] = "image"
     start: Literal["random", "teacher"] = "random"
+    lesson: Literal["own", "shuffled"] = "own"
+    past: Literal["best", "random"] = "best"
     settings: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -260,11 +265,13 @@ def loss_terms(
     recipe: Recipe,
     taps: Taps | None = None,
     history: Refresh | None = None,
+    generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
     """The terms of Eq. 13 that a recipe weighs, by name and not yet weighed, of the patches `chosen` (B,).
 
     Of Eq. 1 the student's hidden maps enter by their channel sum, so any number of channels will do. Without
-    `taps` there is no perception, and the refresh goes by brightness and edges alone.
+    `taps` there is no perception, and the refresh goes by brightness and edges alone. The generator draws the
+    random past of a control.
     """
     ir, vi = patches.ir[chosen], patches.vi[chosen]
     hidden, fused = network.maps(ir, vi)
@@ -281,7 +288,7 @@ def loss_terms(
         teacher = [end[chosen] for end in patches.teacher]
         terms["distillation"] = distillation_loss([hidden, fused][ends], teacher[ends], recipe.digest)
     if "refresh" in wanted and history is not None:
-        terms["refresh"] = history(fused, ir, vi, chosen, taps, seen)
+        terms["refresh"] = history(fused, ir, vi, chosen, taps, seen, generator)
     return terms
 
 
@@ -307,12 +314,14 @@ def train(
     history = None
     if recipe.weights.get("refresh"):
         size = (patches.ir.shape[-2], patches.ir.shape[-1])
-        modules["refresh"] = history = Refresh(len(patches), size, recipe.refresh, recipe.decide).to(device)
+        history = Refresh(len(patches), size, recipe.refresh, recipe.decide, recipe.past).to(device)
+        modules["refresh"] = history
     orders = shuffled_batches(len(patches), recipe.batch, recipe.passes, seed)
     batches = [chosen.to(device) for chosen in orders]
 
-    def step(k: int, _: torch.Generator) -> Tensor:
-        return weighted_sum(loss_terms(network, patches, batches[k], recipe, taps, history), recipe.weights)
+    def step(k: int, generator: torch.Generator) -> Tensor:
+        terms = loss_terms(network, patches, batches[k], recipe, taps, history, generator)
+        return weighted_sum(terms, recipe.weights)
 
     return fit(
         step,
@@ -388,6 +397,9 @@ def _train_on(
     guide = teacher.to(device) if teacher is not None and recipe.weights.get("distillation") else None
     taps = vgg_taps(device) if recipe.weights.get("perception") else None
     patches = cached(ir, vi, guide, taps)
+    if recipe.lesson == "shuffled":  # half of all patches further on is another pair's
+        moved = tuple(maps.roll(len(patches) // 2, dims=0) for maps in patches.teacher)
+        patches = replace(patches, teacher=moved)
     source = {
         "data": f"{pairs.caption} ({pairs.split})" if isinstance(pairs, Pairs) else f"{len(pairs)} pairs",
         "teacher": fingerprint(teacher.state_dict().values()) if teacher is not None else "none",

@@ -184,7 +184,7 @@ COMOFUSION = Convention(
     save="clip",
     evidence=(
         "The rows of RFN-Nest and DATFuse in CoMoFusion Table 1 come back from those methods' images on 42 "
-        "TNO pairs to every printed digit, and the DATFuse row of Table 2 from 361 MSRS pairs. Rejected, "
+        "TNO pairs, rounded as printed, and the DATFuse row of Table 2 from 361 MSRS pairs. Rejected, "
         "most by the third digit: AG over H W or of forward differences, Qabf on [0, 1], SSIM of range 255."
     ),
     strength="proven",

@@ -7,6 +7,7 @@ zhengliu6699/imageFusionMetrics, myphasecong3.m: they are what published values 
 """
 
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -59,8 +60,9 @@ def _features(ir: Tensor, vi: Tensor) -> tuple[list[Tensor], Tensor, list[list[T
     if ir.numel() < LARGE:
         congruency, most, least = phase_maps(both(ir, vi))
     else:
-        apart = zip(phase_maps(ir), phase_maps(vi), strict=True)
-        congruency, most, least = (torch.stack(alike) for alike in apart)
+        pairs = zip(phase_maps(ir), phase_maps(vi), strict=True)
+        congruency, most, least = map(torch.stack, pairs)
+        del pairs  # which holds every map a second time
     by_ir = congruency[0] > congruency[1]
     inside = [x > THRESHOLD for x in (*congruency, congruency.amax(0))]
     candidates = [(*x, torch.where(by_ir, x[0], x[1])) for x in (congruency, most, least)]
@@ -76,9 +78,11 @@ def phase_maps(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     sums = x.new_zeros(len(spectra), 5, *size)
     for orientation in range(ORIENTATIONS):
         direction = orientation * math.pi / ORIENTATIONS
-        filters = _filters(*grid, direction)
+        filters: Iterable[tuple[Tensor, Tensor]] = _filters(*grid, direction)
+        if len(spectra) > 1:
+            filters = list(filters)
         for k, spectrum in enumerate(spectra):  # one by one, as all images together leave the cache
-            _add_orientation(sums[k], spectrum, *filters, direction)
+            _add_orientation(sums[k], spectrum, filters, direction)
     energy, amplitude, xx, yy, xy = sums.movedim(1, 0).reshape(5, *x.shape)
     xx, yy = xx / (ORIENTATIONS / 2), yy / (ORIENTATIONS / 2)
     xy = xy / ORIENTATIONS  # a quarter of Kovesi's
@@ -91,8 +95,10 @@ def _mirror(plane: Tensor) -> Tensor:
     return plane.flip(-2, -1).roll((1, 1), (-2, -1))
 
 
-def _filters(radial: Tensor, mirrored: Tensor, angles: Tensor, direction: float) -> tuple[Tensor, Tensor]:
-    """Even and odd part of the filters of one orientation, (scale, H, W // 2 + 1).
+def _filters(
+    radial: Tensor, mirrored: Tensor, angles: Tensor, direction: float
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Even and odd part of the filter of each scale in one orientation, (H, W // 2 + 1), the finest first.
 
     A real image answers an even filter with a real, an odd one with an imaginary response, so that both need
     half the frequencies.
@@ -100,13 +106,20 @@ def _filters(radial: Tensor, mirrored: Tensor, angles: Tensor, direction: float)
     turn = torch.remainder(angles - direction + math.pi, 2 * math.pi) - math.pi
     fan = torch.exp(-(turn**2) / (2 * SPREAD**2)) / 2
     half = radial.shape[-1]
-    there, back = radial * fan[:, :half], mirrored * _mirror(fan)[:, :half]
-    return there + back, there - back
+    fan, opposite = fan[:, :half].clone(), _mirror(fan)[:, :half].clone()
+    del turn
+    for scale, mirror_image in zip(radial, mirrored, strict=True):
+        here, there = scale * fan, mirror_image * opposite
+        even, odd = here + there, here.sub_(there)
+        del here, there  # of large images each is felt
+        yield even, odd
 
 
-def _add_orientation(sums: Tensor, spectrum: Tensor, even: Tensor, odd: Tensor, direction: float) -> None:
+def _add_orientation(
+    sums: Tensor, spectrum: Tensor, filters: Iterable[tuple[Tensor, Tensor]], direction: float
+) -> None:
     """Adds one orientation of one image to its sums (5, H, W): energy, amplitude, and three moments."""
-    energy, amplitude = _oriented_energy(spectrum, even, odd, sums.shape[-2:])
+    energy, amplitude = _oriented_energy(spectrum, filters, sums.shape[-2:])
     sums[0] += energy
     sums[1] += amplitude
     square = torch.where(amplitude > 0, energy / amplitude, 0.0).square_()  # a black image has none
@@ -115,18 +128,30 @@ def _add_orientation(sums: Tensor, spectrum: Tensor, even: Tensor, odd: Tensor, 
         sums[k].add_(square, alpha=share)
 
 
-def _oriented_energy(spectrum: Tensor, even: Tensor, odd: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
+def _oriented_energy(
+    spectrum: Tensor, filters: Iterable[tuple[Tensor, Tensor]], size: torch.Size
+) -> tuple[Tensor, Tensor]:
     """Energy in phase along one orientation, weighted, less noise, and the sum of amplitudes: (H, W) each."""
-    real, imaginary = _responses(spectrum, even, size), _responses(-1j * spectrum, odd, size)
+    real, imaginary, finest = [], [], spectrum.new_zeros(()).real
+    evens = torch.zeros_like(spectrum.real)
+    for even, odd in filters:
+        real.append(torch.fft.irfft2(spectrum * even, s=size))
+        imaginary.append(torch.fft.irfft2((spectrum * odd).mul_(-1j), s=size))
+        evens += even
+        if len(real) == 1:
+            finest = _total(even**2 + odd**2, size)
+    everywhere = _total(evens.square_(), size)
+    del even, odd, evens
     total, widest, noise_energy = _amplitudes(real, imaginary)
-    power = noise_energy / math.log(2) / _total(even[0] ** 2 + odd[0] ** 2, size)
+    noise = _noise(noise_energy / math.log(2) / finest, everywhere)
     mean_e, mean_o = sum(real[1:], real[0]), sum(imaginary[1:], imaginary[0])
     # In phase with the mean response, less what stands across it.
-    energy = mean_e**2 + mean_o**2
-    length = energy.sqrt() + PHASE_EPSILON
-    for e, o in zip(real, imaginary, strict=True):
-        energy = energy.sub_((e * mean_o).sub_(o * mean_e).abs_())
-    energy = (energy / length - _noise(power, even, size)).clamp_(min=0)
+    energy = (mean_e**2).addcmul_(mean_o, mean_o)
+    while real:
+        energy -= (real[0] * mean_o).addcmul_(imaginary[0], mean_e, value=-1).abs_()
+        del real[0], imaginary[0]
+    length = (mean_e**2).addcmul_(mean_o, mean_o).sqrt_().add_(PHASE_EPSILON)
+    energy = energy.div_(length).sub_(noise).clamp_(min=0)
     width = total / (widest + PHASE_EPSILON) / SCALES
     return energy * torch.sigmoid(SHARPNESS * (width - CUTOFF)), total
 
@@ -135,16 +160,12 @@ def _amplitudes(real: list[Tensor], imaginary: list[Tensor]) -> tuple[Tensor, Te
     """Sum and maximum of the amplitudes of all scales, and the median energy of the finest."""
     amplitudes = ((e * e).addcmul_(o, o).sqrt_() for e, o in zip(real, imaginary, strict=True))
     finest = next(amplitudes)
+    median = _median_energy(finest)
     total, widest = finest.clone(), finest
     for amplitude in amplitudes:
         total += amplitude
         widest = torch.maximum(widest, amplitude)
-    return total, widest, _median_energy(finest)
-
-
-def _responses(spectrum: Tensor, filters: Tensor, size: torch.Size) -> list[Tensor]:
-    """The image (H, W) of half a spectrum behind each of the real filters (scale, H, W // 2 + 1)."""
-    return [torch.fft.irfft2(spectrum * part, s=size) for part in filters]  # faster than all at once
+    return total, widest, median
 
 
 def _total(half: Tensor, size: torch.Size) -> Tensor:
@@ -153,13 +174,13 @@ def _total(half: Tensor, size: torch.Size) -> Tensor:
     return 2 * half.sum() - alone
 
 
-def _noise(power: Tensor, even: Tensor, size: torch.Size) -> Tensor:
-    """Energy below which noise of that power explains the response.
+def _noise(power: Tensor, response: Tensor) -> Tensor:
+    """Energy below which noise of that power explains the response, whose sum of squares is given.
 
     The estimate sums products of the filters' real impulse responses, squares once and pairs twice. They
     belong to the even parts, and Parseval spares their inverse transform.
     """
-    tau = (power * _total(even.sum(0) ** 2, size)).sqrt()
+    tau = (power * response).sqrt()
     mean, deviation = tau * math.sqrt(math.pi / 2), tau * math.sqrt(2 - math.pi / 2)
     return (mean + DEVIATIONS * deviation) / 1.7
 

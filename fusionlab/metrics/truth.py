@@ -35,29 +35,44 @@ def kept(fused: Tensor, truth: "Truth") -> dict[str, float]:
     return scores
 
 
-def psnr_to_truth(fused: Tensor, reference: Tensor) -> float:
-    """Peak signal-to-noise ratio to a scene's reference in dB, 10 log10(1 / MSE); higher is better.
+def psnr_to_truth(fused: Tensor, known: Tensor) -> float:
+    """Peak signal-to-noise ratio to a known image in dB, 10 log10(1 / MSE); higher is better.
 
-    It rewards grey levels close to the reference, whatever their place, so that a bland image can win. Images
-    (1, 1, H, W) in [0, 1] of any size. Raises UserError for other ranges.
+    It rewards grey levels close to the known ones, whatever their place, so that a bland image can win; to
+    truth.weighted, a mean of both clear views, averages are near by construction. Images (1, 1, H, W) in
+    [0, 1] of any size. Raises UserError for other ranges.
     """
-    fused, reference = _checked(fused, reference, 1)
-    return -10 * (fused - reference).double().square().mean().log10().item()
+    fused, known = _checked(fused, known, 1)
+    return -10 * (fused - known).double().square().mean().log10().item()
 
 
-def ssim_to_truth(fused: Tensor, reference: Tensor) -> float:
-    """Structural similarity to a scene's reference, -1..1 without a unit; higher is better.
+def psnr_to_signal(fused: Tensor, truth: "Truth") -> float:
+    """PSNR to the clear view of the camera that carries the signal, in dB; higher is better.
 
-    It rewards local contrast and structure of the reference, under Gaussian windows 11 x 11 with range 1.
+    Over the pixels where one camera alone carries it (truth.both = 1 or 2); where both do or none does,
+    nobody says what is right, and nothing is asked. No average of the views is favoured. NaN where there are
+    fewer than 64 such pixels. Image (1, 1, H, W) in [0, 1]; raises UserError for other ranges. Our own.
+    """
+    clear = torch.where(truth.both == 1, truth.ir, truth.vi)
+    fused, clear = _checked(fused, clear, 1)
+    alone = ((truth.both == 1) | (truth.both == 2)).to(fused.device)
+    error = (fused - clear)[0, 0][alone].double().square().mean()
+    return -10 * error.log10().item() if alone.sum() >= FEWEST else float("nan")
+
+
+def ssim_to_truth(fused: Tensor, known: Tensor) -> float:
+    """Structural similarity to a known image, -1..1 without a unit; higher is better.
+
+    It rewards local contrast and structure of the known image, under Gaussian windows 11 x 11 with range 1.
     Images (1, 1, H, W) in [0, 1], sides from 11. Raises UserError for other ranges and smaller sides.
     """
-    fused, reference = _checked(fused, reference, 11)
-    return ssim(reference.double(), fused.double(), data_range=1).item()
+    fused, known = _checked(fused, known, 11)
+    return ssim(known.double(), fused.double(), data_range=1).item()
 
 
-def _checked(fused: Tensor, reference: Tensor, side: int) -> tuple[Tensor, Tensor]:
+def _checked(fused: Tensor, known: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Both images, on one device."""
-    for name, image in (("fused", fused), ("reference", reference)):
+    for name, image in (("fused", fused), ("the truth", known)):
         low, high = image.min().item(), image.max().item()
         if not 0 <= low <= high <= 1:
             raise UserError(
@@ -66,4 +81,4 @@ def _checked(fused: Tensor, reference: Tensor, side: int) -> tuple[Tensor, Tenso
         if min(image.shape[-2:]) < side:
             raise UserError(f"{name} is smaller than {side} pixels a side; take a larger scene")
     device = scoring_device(fused)
-    return fused.to(device), reference.to(device)
+    return fused.to(device), known.to(device)

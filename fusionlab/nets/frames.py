@@ -1,10 +1,13 @@
-"""Large frames: fused in tiles, so that memory stays bounded, and two 3x3 convolutions faster than conv2d."""
+"""Frames of any size: large ones in tiles, odd ones filled up, two 3x3 convolutions faster than conv2d."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Fill = Literal["reflect", "white"]
 
 WHOLE = 3 * 2**19  # pixels up to which a frame is fused as a whole
 TILE = 1024
@@ -70,3 +73,18 @@ def _convolve(padded: Tensor, layer: nn.Sequential) -> Tensor:
             start = y * width + x
             result[:, :count].addmm_(weight[:, :, y, x], pixels[:, start : start + count])
     return result.view(-1, height - 2, width)[:, :, : width - 2]
+
+
+def filled(image: Tensor, fill: Fill) -> Tensor:
+    """(..., H, W) with sides that five levels can halve, filled right and below.
+
+    "reflect" goes back and forth over the image, up to a multiple of 16, 32 at least. "white" is as released,
+    up to a multiple of 32; what it adds enters every mean that the network takes.
+    """
+    height, width = image.shape[-2:]
+    if fill == "white":
+        return F.pad(image, (0, -width % 32, 0, -height % 32), value=1.0)
+    for dim, side in ((-2, height), (-1, width)):
+        there = torch.arange(max(32, side + -side % 16), device=image.device) % max(1, 2 * side - 2)
+        image = image.index_select(dim, torch.where(there < side, there, 2 * side - 2 - there))
+    return image

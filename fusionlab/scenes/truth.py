@@ -91,15 +91,20 @@ class Truth:
         return torch.from_numpy((ir * INFRARED + vi * VISIBLE).astype(np.uint8))
 
     @cached_property
-    def reference(self) -> Tensor:
-        """(1, 1, H, W): truth.ir and truth.vi, weighted in proportion to their contrast-to-noise ratios.
+    def weight(self) -> Tensor:
+        """(H, W): share of infrared in the sum of both contrast-to-noise ratios, in [0, 1].
 
-        Ratios count up to 10; the weights are smoothed over 1 % of the height.
+        Ratios count from 0.1 to 10, so that it is one half where no camera shows anything; the map is
+        smoothed over 1 % of the height.
         """
         vi, ir = (np.clip(ratio, 0.1, 10) for ratio in self._clarity)
         share = gaussian_filter(ir / (ir + vi), 0.01 * len(ir)).astype(np.float32)
-        weight = torch.from_numpy(share)
-        return weight * self.ir + (1 - weight) * self.vi
+        return torch.from_numpy(share)
+
+    @cached_property
+    def weighted(self) -> Tensor:
+        """(1, 1, H, W): the weighted mean of the clear views, weight * ir + (1 - weight) * vi."""
+        return self.weight * self.ir + (1 - self.weight) * self.vi
 
     @cached_property
     def _clarity(self) -> tuple[Array, Array]:

@@ -1,6 +1,8 @@
 """CoMoFusion: Figure 2 (b), Tables 1 to 4, what our model draws and knows, and the paper's own recipe."""
 
+import itertools
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusionlab.bench.cost import seconds
+from fusionlab.bench.cost import counted, seconds
 from fusionlab.bench.run import Run
 from fusionlab.bench.table import ANY, Score, Table, conventional, each, mean_and_error, scored
-from fusionlab.crops import draw_crops
+from fusionlab.crops import Stage, draw_crops
 from fusionlab.data import Pair, Pairs, open_pairs
 from fusionlab.diffusion import edm
 from fusionlab.diffusion.consistency import gaussian_optimum, sample
@@ -32,7 +34,6 @@ from fusionlab.methods.comofusion import (
     RECIPES,
     CoMoFusion,
     Recipe,
-    Stage,
     joint,
     pretrain,
     save,
@@ -230,7 +231,7 @@ def what_is_fused(rows: Sequence[str], pairs: None, run: Run) -> dict[str, Tenso
 # Table 4, the shipped model and the paper's recipe: trained by the run.
 
 
-def roadscene(split: str = "train") -> list[tuple[Tensor, Tensor]]:
+def road_images(split: str = "train") -> list[tuple[Tensor, Tensor]]:
     """The pairs of a split as images (ir, vi)."""
     return [(pair.ir, pair.vi) for pair in open_pairs("roadscene", split=split)]
 
@@ -241,7 +242,7 @@ def trained(recipe: Recipe, name: str, run: Run, checkpoints: Path) -> Fuser:
     Checkpoints lie in the run too, so that a stopped one goes on; rows that differ in stage 2 alone share
     stage 1.
     """
-    network = train(recipe, roadscene(), run.seed, run.device, checkpoints, slug(name))
+    network = train(recipe, road_images(), run.seed, run.device, checkpoints, slug(name))
     return load("comofusion", save(network, run.weights(slug(name))), run.device)
 
 
@@ -285,9 +286,30 @@ def table4_picture(rows: Sequence[str], pairs: Pairs, run: Run) -> dict[str, Ten
     return {f"table4-seed{run.seed}.png": strip(fusers, ("day", "night"), run)}
 
 
+# Float operations a second in float32: that of a T4 from its 2.4 hours for 10,000 steps of 15 crops of 160
+# pixels; that of an H200 is assumed.
+SPEEDS = {"T4": 5e12, "H200": 30e12}
+
+
+def training_hours(recipe: Recipe) -> dict[str, float]:
+    """Hours of both stages by GPU, from multiply-adds alone: what d of Eq. 5 costs comes on top."""
+    with torch.device("meta"):
+        network = CoMoFusion(recipe.width)
+        x = torch.zeros(1, 2, 32, 32)
+        whole = counted(lambda: network.unet(x, torch.zeros(1)))["convolution"] / 32**2
+        used = counted(lambda: network(x[:, :1], x[:, 1:]))["convolution"] / 32**2
+    first, second = (stage.steps * stage.batch * stage.size**2 for stage in (recipe.first, recipe.second))
+    # A step is forward, backward twice as dear, and in stage 1 the target's forward; an addition is another.
+    operations = 2 * (4 * whole * first + 3 * used * second)
+    return {name: operations / speed / 3600 for name, speed in SPEEDS.items()}
+
+
 def by_recipe(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
     """A recipe as printed or as released, whole; at smoke a few steps of its own losses, narrow."""
     recipe = RECIPES[name]
+    if run.profile != "smoke":
+        told = ", ".join(f"{hours:.0f} hours on a {gpu}" for gpu, hours in training_hours(recipe).items())
+        print(f"recipe {name}: about {told}, and its distance on top; --resume goes on", file=sys.stderr)
     if run.profile == "smoke":
         recipe = replace(recipe, width=8, first=Stage(2, 2, 32), second=Stage(2, 2, 32))
     fuser = trained(recipe, name, run, run.checkpoints)
@@ -297,26 +319,27 @@ def by_recipe(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
 
 # What the shipped model draws from noise, and how much noise it takes off.
 
+Images = Sequence[tuple[Tensor, Tensor]]
 SIDE, DRAWN, DRAWS = 32, 512, 5  # pixels of a crop, samples a draw, draws an interval
 LEVELS = (0.25, 0.5, 2.0, 80.0)
 STEPS = {"ours": (80.0,), "ours, two steps": (80.0, 0.8), "ours, four steps": (80.0, 5.0, 0.8, 0.2)}
 
 
-def crop_pairs(images: Sequence[tuple[Tensor, Tensor]], n: int, seed: int) -> Tensor:
+def crop_pairs(images: Images, n: int, seed: int) -> Tensor:
     """n random crops of pairs, (n, 2, 32, 32) in [-1, 1], vis before ir."""
     return joint(*draw_crops(images, n, SIDE, torch.Generator().manual_seed(seed)))
 
 
-def draw(row: str, n: int, seed: int, device: str) -> Tensor:
-    """n samples of a row, (n, 2, 32, 32): real crops, those of a control, or of a network from noise."""
+def draw(row: str, images: Images, n: int, seed: int, device: str) -> Tensor:
+    """n samples of a row, (n, 2, 32, 32): crops of images, those of a control, or of a network from noise."""
     generator = torch.Generator().manual_seed(seed)
-    real = crop_pairs(roadscene(), n, seed)
+    real = crop_pairs(images, n, seed)
     if row == "training crops":
         return real
     if row == "blank":
         return real.mean(dim=(0, 2, 3), keepdim=True).expand_as(real)
     if row == "Gaussian of the spectrum":
-        return SpectralGaussian.fit(crop_pairs(roadscene(), 2048, seed)).sample(n, generator)
+        return SpectralGaussian.fit(crop_pairs(images, 2048, seed)).sample(n, generator)
     if row == "crops, channels shuffled":
         return torch.stack([real[:, 0], real[torch.randperm(n, generator=generator), 1]], dim=1)
     x = edm.T * torch.randn(real.shape, generator=generator)
@@ -343,15 +366,14 @@ def shipped(device: str) -> CoMoFusion:
     return network
 
 
-def likeness_of(row: str, pairs: Pairs, run: Run) -> Iterator[Score]:
+def likeness_of(row: str, images: Images, held_out: Images, run: Run) -> Iterator[Score]:
     """Of samples: deviation, distance to held-out crops, edges shared by both channels; means over draws."""
     n, draws = (16, 2) if run.profile == "smoke" else (DRAWN, DRAWS)
-    images = [(pair.ir, pair.vi) for pair in pairs]
     found: dict[str, list[float]] = {}
     for seed in range(run.seed * draws, (run.seed + 1) * draws):
         with torch.no_grad():
-            x = draw(row, n, seed, run.device)
-        held, directions = crop_pairs(images, n, 1000 + seed), torch.Generator().manual_seed(seed)
+            x = draw(row, images, n, seed, run.device)
+        held, directions = crop_pairs(held_out, n, 1000 + seed), torch.Generator().manual_seed(seed)
         for metric, value in (
             ("deviation", x.std()),
             ("distance of crops", sliced_wasserstein(x.flatten(1), held.flatten(1), directions)),
@@ -364,12 +386,12 @@ def likeness_of(row: str, pairs: Pairs, run: Run) -> Iterator[Score]:
         yield Score(metric, mean, weights=weights_of(row), error=error, values=tuple(values))
 
 
-def distance_to_clean(row: str, pairs: Pairs, run: Run) -> Iterator[Score]:
+def distance_to_clean(row: str, images: Images, held_out: Images, run: Run) -> Iterator[Score]:
     """Mean absolute distance of what is answered at noise t to the clean crop; images in [-1, 1]."""
     n = 16 if run.profile == "smoke" else DRAWN
-    held = crop_pairs([(pair.ir, pair.vi) for pair in pairs], n, 1000 + run.seed)
+    held = crop_pairs(held_out, n, 1000 + run.seed)
     z = torch.randn(held.shape, generator=torch.Generator().manual_seed(run.seed))
-    gaussian = SpectralGaussian.fit(crop_pairs(roadscene(), 2048, run.seed))
+    gaussian = SpectralGaussian.fit(crop_pairs(images, 2048, run.seed))
     for t in LEVELS:
         noised = edm.noised(held, t, z)
         if row == "Gaussian denoiser":
@@ -389,21 +411,26 @@ def weights_of(row: str) -> str:
     return load("comofusion").sha256 if row.startswith("ours") else "none"
 
 
-def by_network(row: str, pairs: Pairs, run: Run) -> Iterator[Score]:
-    """A row of comofusion/samples: what it draws where it draws, what it takes off where it is a denoiser."""
-    if row not in ("Gaussian denoiser", "Gaussian flow"):
-        yield from likeness_of(row, pairs, run)
-    if row in ("ours", "untrained U-Net", "Gaussian denoiser", "Gaussian flow"):
-        yield from distance_to_clean(row, pairs, run)
+def of_samples(rows: Mapping[str, str], pairs: Pairs, run: Run) -> Iterator[Score]:
+    """comofusion/samples: what a row draws where it draws, what it takes off where it is a denoiser."""
+    images, held_out = road_images(), [(pair.ir, pair.vi) for pair in pairs]
+    for name in rows:
+        found = []
+        if name not in ("Gaussian denoiser", "Gaussian flow"):
+            found.append(likeness_of(name, images, held_out, run))
+        if name in ("ours", "untrained U-Net", "Gaussian denoiser", "Gaussian flow"):
+            found.append(distance_to_clean(name, images, held_out, run))
+        for score in itertools.chain(*found):
+            yield score._replace(row=name)
 
 
 def sample_sheet(rows: Sequence[str], pairs: Pairs, run: Run) -> dict[str, Tensor]:
     """Samples of each row but real crops: visible above infrared, sixteen beside each other."""
-    lines = []
+    images, lines = road_images(), []
     for row in rows:
         if row.startswith(("ours", "untrained", "Gaussian of")):
             with torch.no_grad():
-                x = (draw(row, 16, run.seed, run.device) + 1) / 2
+                x = (draw(row, images, 16, run.seed, run.device) + 1) / 2
             lines += [torch.cat(list(F.pad(x[:, c], (1, 1, 1, 1), value=1.0)), dim=1) for c in (0, 1)]
     sheet = torch.cat(lines)[None, None].clamp(0, 1) if lines else torch.ones(1, 1, 2, 2)
     return {"samples.png": F.interpolate(sheet, scale_factor=2)}
@@ -411,43 +438,49 @@ def sample_sheet(rows: Sequence[str], pairs: Pairs, run: Run) -> dict[str, Tenso
 
 # What its maps know: which camera carries the signal, read off by one line.
 
-PROBED = {"smoke": (2, 50), "laptop": (24, 400), "gpu": (48, 800), "paper": (48, 800)}  # scenes, pixels each
+PROBED = {"smoke": (2, 50), "laptop": (16, 400), "gpu": (48, 800), "paper": (48, 800)}  # scenes, pixels each
 NOISES = (edm.EPSILON, 0.1, 0.5, 2.0)
-KINDS = 4  # neither camera, infrared, visible, both
+CAMERAS = 4  # neither camera, infrared, visible, both
 
 
-def which_camera(row: Mapping[str, Any] | str, pairs: Pairs, run: Run) -> Iterator[Score]:
+def which_camera(rows: Mapping[str, Any], pairs: Pairs, run: Run) -> Iterator[Score]:
     """Mean recall of a linear probe for `truth.both` on other scenes than it was fitted on, by noise."""
-    scenes, pixels = PROBED[run.profile]
-    weights = "none"
+    scenes, _ = PROBED[run.profile]
+    known, asked = list(open_pairs("scenes", scenes, seed=run.seed, split="train")), list(pairs)
+    for name, row in rows.items():
+        network, weights = probed(row, run), "none"
+        if row == "shipped":
+            weights = load("comofusion").sha256
+        for t in NOISES:
+            line = fit_probe(*read_off(network, row, known, t, run), CAMERAS)
+            features, classes = read_off(network, row, asked, t, run)
+            with torch.no_grad():
+                recall = mean_recall(line(features), classes)
+            yield Score(f"recall at t {t:g}", recall, weights=weights, row=name)
+
+
+def probed(row: Mapping[str, Any] | str, run: Run) -> CoMoFusion | None:
+    """The network whose maps a row reads: a change of Table 4's recipe, the shipped one, or none."""
     if isinstance(row, str):
-        weights = load("comofusion").sha256 if row == "shipped" else "none"
-        network = shipped(run.device) if row == "shipped" else None
-    else:
-        recipe = replace(ABLATION[run.profile], **row)
-        images = [(ir.to(run.device), vi.to(run.device)) for ir, vi in roadscene()]
-        network = pretrain(recipe, images, run.seed, run.device, ablation_checkpoints(run))
-    known = open_pairs("scenes", scenes, seed=run.seed, split="train")
-    for t in NOISES:
-        learnt, asked = (read_off(network, row, each, t, pixels, run) for each in (known, pairs))
-        line = fit_probe(*learnt, KINDS)
-        with torch.no_grad():
-            yield Score(f"recall at t {t:g}", mean_recall(line(asked[0]), asked[1]), weights=weights)
+        return shipped(run.device) if row == "shipped" else None
+    images = [(ir.to(run.device), vi.to(run.device)) for ir, vi in road_images()]
+    recipe = replace(ABLATION[run.profile], **row)
+    return pretrain(recipe, images, run.seed, run.device, ablation_checkpoints(run))
 
 
 def read_off(
-    network: CoMoFusion | None, row: Any, pairs: Pairs, t: float, pixels: int, run: Run
+    network: CoMoFusion | None, row: Any, pairs: Sequence[Pair], t: float, run: Run
 ) -> tuple[Tensor, Tensor]:
     """Features (N, C) and classes (N,) at random pixels of pairs under noise t."""
     generator = torch.Generator().manual_seed(run.seed)
-    features, classes = [], []
+    pixels, features, classes = PROBED[run.profile][1], [], []
     for pair in pairs:
         if pair.truth is None:
             raise UserError("comofusion/probe needs scenes, whose truth is known")
         clean = joint(pair.ir, pair.vi).to(run.device)
         z = torch.randn(clean.shape, generator=generator).to(clean)
         x = edm.noised(clean, t, z) if t > edm.EPSILON else clean  # as fusion sees it
-        size = x.shape[-2:]
+        size = (x.shape[2], x.shape[3])
         rows, columns = (torch.randint(side, (pixels,), generator=generator) for side in size)
         with torch.no_grad():
             if network is not None:
@@ -456,7 +489,7 @@ def read_off(
                 maps = [x]
             else:  # 9x9 pixels about each
                 maps = [F.unfold(F.pad(x, (4, 4, 4, 4), mode="reflect"), 9).unflatten(2, size)]
-        features.append(at_pixels(maps, rows, columns, (size[0], size[1])))
+        features.append(at_pixels(maps, rows, columns, size))
         classes.append(pair.truth.both[rows, columns].long().to(run.device))
     return torch.cat(features), torch.cat(classes)
 
@@ -544,7 +577,7 @@ TABLES = {
                 "Gaussian flow",
             )
         },
-        each(by_network),
+        of_samples,
         ("roadscene",),
         splits=("val",),
         picture=sample_sheet,
@@ -561,9 +594,9 @@ TABLES = {
             "ours": {},
             "shipped": "shipped",
         },
-        each(which_camera),
+        which_camera,
         ("scenes",),
-        profiles={"smoke": 2, "laptop": 24, "gpu": 48, "paper": 48},
+        profiles={"smoke": 2, "laptop": 16, "gpu": 48, "paper": 48},
         trains=True,
     ),
     # d of Eq. 5: LPIPS as the paper prints it, the pseudo-Huber distance that ours takes, and no stage 1 at

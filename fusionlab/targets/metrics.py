@@ -5,21 +5,25 @@ import itertools
 import math
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fusionlab.bench.records import Record
 from fusionlab.bench.run import Run
-from fusionlab.bench.table import ANY, Score, Table, collected, each, mean_and_error, scored
+from fusionlab.bench.table import ANY, Score, Table, collected, conventional, each, mean_and_error, scored
 from fusionlab.data import Pair, Pairs, to_uint8
 from fusionlab.errors import UserError
-from fusionlab.fuser import load
+from fusionlab.fuser import fuse, load
+from fusionlab.methods import METHODS
 from fusionlab.methods.baselines import average
 from fusionlab.methods.tricks import BASELINES, TRICKS, Image, noisy
 from fusionlab.metrics import CONVENTIONS, METRICS, Variant, score_pair
-from fusionlab.metrics.agreement import flips, spearman
-from fusionlab.metrics.truth import kept, psnr_to_truth, ssim_to_truth
+from fusionlab.metrics.agreement import flips, mean_ranks, spearman
+from fusionlab.metrics.truth import kept, psnr_to_signal, psnr_to_truth, ssim_to_truth
+from fusionlab.scenes import Truth
 
 HEADLINE = ("EN", "SD", "MI", "VIF", "Qabf", "SSIM", "SF", "AG", "SCD", "CC")
 # Of `reference` all but the dear ones: phase congruency and three of the four feature forms.
@@ -163,17 +167,18 @@ def correlations(rows: Mapping[str, tuple[str, str]], pairs: Pairs, run: Run) ->
             yield correlated(label, spearman(x, y), contest, f"{len(RANKED)} fusers")._replace(row=name)
 
 
-BY_TRUTH = ("PSNR", "SSIM", "kept")
+BY_TRUTH = ("PSNR", "SSIM", "kept", "signal")
 POPULATION = (*BASELINES, *LEARNED)
 
 
 def agreement_with_truth(rows: Mapping[str, str], pairs: Pairs, run: Run) -> Iterator[Score]:
     """Which metric ranks the images of a scene as its truth does? Seven fusers, then seven tricks as well.
 
-    The truth ranks by PSNR or SSIM against the scene's reference image, or by the mean of what was kept of
-    each camera. Value: Spearman's rank correlation over the images of one scene, mean over the scenes, + for
-    agreement whatever the metric's direction; "fusers" among the seven alone, "all" with the tricks. A row
-    "truth X" says what the truth itself gives an image: how PSNR, SSIM and kept agree among each other.
+    The truth ranks by PSNR or SSIM to the weighted mean of the clear views, which averages are near to by
+    construction; by the mean of what was kept of each camera; or by "signal", PSNR to the clear view of the
+    camera that alone carries the signal. Value: Spearman's rank correlation over the images of one scene,
+    mean over the scenes, + for agreement whatever the metric's direction; "fusers" among the seven alone,
+    "all" with the tricks. A row "truth X" says how the four agree among each other.
     """
     contest = Contest([*POPULATION, *TRICKS], run.device)
     told = collected(true_scores_of(contest.images), pairs, run.device, pairs.caption)
@@ -192,7 +197,7 @@ def agreement_with_truth(rows: Mapping[str, str], pairs: Pairs, run: Run) -> Ite
 
 
 def true_scores_of(images: Mapping[str, Image]) -> Callable[[Pair], Iterator[Score]]:
-    """PSNR and SSIM of images to a scene's reference image, and the mean of both `kept` scores."""
+    """What each of BY_TRUTH gives images of a scene."""
 
     @torch.no_grad()
     def of_pair(pair: Pair) -> Iterator[Score]:
@@ -200,16 +205,21 @@ def true_scores_of(images: Mapping[str, Image]) -> Callable[[Pair], Iterator[Sco
             raise UserError(f"{pair.name} has no truth to be compared with")
         for name, image in images.items():
             fused = image(pair.ir, pair.vi).clamp(0, 1)
-            there = [value for value in kept(fused, pair.truth).values() if not math.isnan(value)]
-            values = {
-                "PSNR": psnr_to_truth(fused, pair.truth.reference),
-                "SSIM": ssim_to_truth(fused, pair.truth.reference),
-                "kept": sum(there) / len(there) if there else math.nan,
-            }
-            for metric, value in values.items():
+            for metric, value in truth_scores(fused, pair.truth).items():
                 yield Score(metric, value, convention="truth", row=name)
 
     return of_pair
+
+
+def truth_scores(fused: Tensor, truth: Truth) -> dict[str, float]:
+    """What each of BY_TRUTH gives a fused image (1, 1, H, W) in [0, 1]; NaN where it has no value."""
+    there = [value for value in kept(fused, truth).values() if not math.isnan(value)]
+    return {
+        "PSNR": psnr_to_truth(fused, truth.weighted),
+        "SSIM": ssim_to_truth(fused, truth.weighted),
+        "kept": sum(there) / len(there) if there else math.nan,
+        "signal": psnr_to_signal(fused, truth),
+    }
 
 
 def upright(contest: Contest, pairs: Pairs, metrics: Sequence[str], run: Run) -> dict[str, Tensor]:
@@ -227,7 +237,7 @@ def correlated(label: str, values: Sequence[float], contest: Contest, note: str)
 
 
 def preview(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
-    """A fuser on scenes, by the truth (kept ir, kept vi, PSNR to the reference) and by six blind metrics.
+    """A fuser on scenes, by the truth (kept ir, kept vi, PSNR to the weighted mean) and by six blind metrics.
 
     A scene in which one camera alone carries nothing is left out of that camera's mean.
     """
@@ -240,13 +250,52 @@ def preview(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
         for metric, value in kept(fused, pair.truth).items():
             if not math.isnan(value):
                 yield Score(metric, value, "1", "truth", fuser.sha256)
-        yield Score("PSNR", psnr_to_truth(fused, pair.truth.reference), "dB", "truth", fuser.sha256)
+        yield Score("PSNR", psnr_to_truth(fused, pair.truth.weighted), "dB", "truth", fuser.sha256)
         images = to_uint8(pair.ir), to_uint8(pair.vi), to_uint8(fused)
         for (convention, metric), variant in blind.items():
             value = score_pair(variant, *images).item()
             yield Score(metric, value, variant.unit, convention, fuser.sha256)
 
     yield from scored(of_pair, pairs, run.device, name)
+
+
+# What `fusionlab fuse` takes where no method is named: decided by these four, before they were measured.
+DECISIVE = ("SSIM", "VIF", "Qabf", "kept")
+
+
+def contender(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
+    """A shipped method or baseline on validation pairs: SSIM, VIF, Qabf; on scenes by the truth instead.
+
+    Scenes are scored by the mean of what was kept of each camera, and, for comparison, by PSNR to the
+    weighted mean and to the signal.
+    """
+    fuser = load(name, device=run.device)
+
+    def of_scene(pair: Pair) -> Iterator[Score]:
+        assert pair.truth is not None, "these are scenes"
+        told = truth_scores(fuser(pair.ir, pair.vi), pair.truth)
+        for metric, unit in (("kept", "1"), ("PSNR", "dB"), ("signal", "dB")):
+            if not math.isnan(told[metric]):
+                yield Score(metric, told[metric], unit, "truth", fuser.sha256)
+
+    blind = conventional(partial(fuse, fuser), {"reference": DECISIVE[:3]}, fuser.sha256)
+    yield from scored(of_scene if pairs.data == "scenes" else blind, pairs, run.device, name)
+
+
+def best_first(found: Iterable[Record]) -> dict[str, float]:
+    """Method -> mean rank over DECISIVE of the records of `metrics/default`, the best first; 1 is best.
+
+    Of equal ranks the earlier row of the table is first.
+    """
+    scores: dict[str, dict[str, float]] = {name: {} for name in CONTENDERS}
+    for record in found:
+        if record.metric in DECISIVE:
+            scores[record.row][record.metric] = record.value
+    ranks = mean_ranks(scores)
+    return {name: ranks[name] for name in sorted(ranks, key=ranks.__getitem__)}
+
+
+CONTENDERS = [name for name, method in METHODS.items() if not method.weights or "ours" in method.weights]
 
 
 def named(names: Iterable[str]) -> dict[str, str]:
@@ -279,6 +328,14 @@ TABLES = {
         agreement_with_truth,
         ("scenes",),
         profiles={"smoke": 2, "laptop": 32},
+    ),
+    "metrics/default": Table(
+        named(CONTENDERS),
+        each(contender),
+        ("roadscene", "scenes"),
+        splits=("val",),
+        profiles={"smoke": 2, "laptop": 32},
+        device="cpu",
     ),
     "metrics/truth-preview": Table(
         named(("average", "maximum", "laplacian", "mmdrfuse")),

@@ -18,7 +18,7 @@ from fusionlab.data.registry import datasets
 from fusionlab.errors import UserError, require_seed
 from fusionlab.files import naming, write_text
 from fusionlab.lab.session import NOTEBOOK_PROFILES, resolve_data
-from fusionlab.paths import is_utf8, mirror_address, printable, regular
+from fusionlab.paths import is_utf8, mirror_address, open_regular, printable
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def run_notebooks(
     if foreign := [path.name for path in paths if not is_utf8(path)]:
         raise UserError(f"{printable(foreign[0])} has a name that is not UTF-8; rename it or its folder")
     for path in paths:
-        regular(path)
+        if path.exists():
+            open_regular(path).close()
     if len({path.name for path in paths}) < len(paths):
         raise UserError("two notebooks have one name, so one would replace the other; run them apart")
     settings = {"profile": find_profile(profile, NOTEBOOK_PROFILES), "data": located(resolve_data(data))}

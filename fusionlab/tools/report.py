@@ -14,7 +14,7 @@ from typing import Any
 from fusionlab.bench import records
 from fusionlab.errors import UserError
 from fusionlab.files import write_bytes
-from fusionlab.paths import asset, regular
+from fusionlab.paths import asset, open_regular
 from fusionlab.targets import TARGETS
 from fusionlab.tools.offline import picture, to_html
 
@@ -30,7 +30,7 @@ def write_report(run: Path) -> Path:
     """
     run = Path(run)
     settings = _settings(run / "run.json")
-    rows = records.read(run) if regular(run / "records.csv").exists() else []
+    rows = records.read(run) if (run / "records.csv").exists() else []
     if not settings and not rows:
         raise UserError(f"{run} holds neither run.json nor records.csv; name a folder under runs")
     outcomes = settings.get("outcomes", [])
@@ -57,7 +57,8 @@ def _settings(file: Path) -> dict[str, Any]:
         return {}
     kinds: dict[str, Any] = {"name": str, "ok": bool, "seconds": (int, float), "error": str}
     try:
-        found = json.loads(regular(file).read_bytes())
+        with open_regular(file) as stream:
+            found = json.load(stream)
         texts = [found[name] for name in ("profile", "data", "made")]
         sound = all(isinstance(text, str) for text in texts) and isinstance(found["outcomes"], list)
         for outcome in found["outcomes"]:
@@ -202,7 +203,8 @@ def _notebook(run: Path, name: str, unconverted: list[str]) -> str:
     if not path.exists():
         return f'<article id="{escape(name)}">\n<p>{escape(name)} was not executed.</p>\n</article>'
     try:
-        notebook = nbformat.read(regular(path), as_version=4)
+        with open_regular(path) as stream:
+            notebook = nbformat.reads(stream.read().decode(), as_version=4)
     except Exception as fault:  # JSON, the format and its validation each have errors of their own
         reason = f"{escape(name)} cannot be read ({escape(str(fault) or type(fault).__name__)})."
         return f'<article id="{escape(name)}">\n<p>{reason}</p>\n</article>'

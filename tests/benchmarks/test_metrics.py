@@ -36,16 +36,28 @@ def images() -> dict[str, torch.Tensor]:
     return {"ir": to_uint8(pair.ir), "vi": to_uint8(pair.vi), **fused}
 
 
-def test_nine_metrics_against_the_public_evaluator(images, cpu_seconds, tmp_path):
+@pytest.fixture(scope="module")
+def public(images, tmp_path_factory):
+    """Runs the public evaluator in a process of its own: metric -> its CPU seconds and value."""
+    file = tmp_path_factory.mktemp("public") / "triple.npz"
+    np.savez(file, *(images[name][0, 0].numpy() for name in ("ir", "vi", "laplacian")))
+
+    def run() -> dict[str, dict[str, float]]:
+        done = subprocess.run(
+            [sys.executable, PLAIN, file], env=ONE_THREAD, check=True, capture_output=True, text=True
+        )
+        return json.loads(done.stdout)
+
+    return run
+
+
+def test_nine_metrics_against_the_public_evaluator(images, cpu_seconds, public):
     ir, vi, fused = (images[name] for name in ("ir", "vi", "laplacian"))
-    np.savez(tmp_path / "triple.npz", *(image[0, 0].numpy() for image in (ir, vi, fused)))
     # Either side twice, turn by turn: the machine may be busier at one time than at another.
     rounds = []
     for _ in range(2):
-        command = [sys.executable, PLAIN, tmp_path / "triple.npz"]
-        done = subprocess.run(command, env=ONE_THREAD, check=True, capture_output=True, text=True)
-        ours = cpu_seconds(lambda: evaluate(ir, vi, fused, "cddfuse", NINE), 6)
-        rounds.append((json.loads(done.stdout), ours))
+        peer = public()
+        rounds.append((peer, cpu_seconds(lambda: evaluate(ir, vi, fused, "cddfuse", NINE), 6)))
     plain = {name: min(peer[name]["seconds"] for peer, _ in rounds) for name in NINE}
     total, ours = sum(plain.values()), min(seconds for _, seconds in rounds)
     print(f"\nnine metrics, 640x480: {ours:.3f} s CPU, public evaluator {total:.3f} s; ", end="")
@@ -61,17 +73,25 @@ def test_nine_metrics_against_the_public_evaluator(images, cpu_seconds, tmp_path
     assert total / ours >= 8
 
 
-def test_all_of_reference(images, cpu_seconds):
+def test_all_of_reference(images, cpu_seconds, public):
     ir, vi, fused = (images[name] for name in ("ir", "vi", "laplacian"))
     seconds = {
         name: cpu_seconds(partial(evaluate, ir, vi, fused, "reference", [name]), 3)
         for name in CONVENTIONS["reference"].variants
     }
-    whole = cpu_seconds(lambda: evaluate(ir, vi, fused, "reference"), 3)
-    print(f"\nall {len(seconds)} of reference, 640x480: {whole:.2f} s CPU; slowest ", end="")
+    rounds = [
+        (cpu_seconds(lambda: evaluate(ir, vi, fused, "reference")), public()) for _ in range(3)
+    ]  # turn by turn, as above
+    whole = min(ours for ours, _ in rounds)
+    plain = sum(min(peer[name]["seconds"] for _, peer in rounds) for name in NINE)
+    print(
+        f"\nall {len(seconds)} of reference, 640x480: {whole:.2f} s CPU, nine by the public evaluator ",
+        end="",
+    )
+    print(f"{plain:.2f} s; ratio {whole / plain:.2f}; slowest ", end="")
     slowest = sorted(seconds, key=seconds.__getitem__, reverse=True)[:8]
     print(", ".join(f"{name} {seconds[name]:.3f}" for name in slowest))
-    assert whole < 3
+    assert whole < 2.5 * plain
 
 
 def test_sources_are_worked_on_once_for_several_methods(images, cpu_seconds):
@@ -114,8 +134,10 @@ def test_memory_beyond_the_images(images, tmp_path, count):
     command = [sys.executable, "-c", MEMORY, tmp_path / "images.npz"]
     done = subprocess.run(command, env=ONE_THREAD, check=True, capture_output=True, text=True)
     megabytes = int(done.stdout) * 1024 / 1e6
-    print(f"\nall of reference, 640x480, {count} methods: {megabytes:.0f} MB at the peak")
-    assert megabytes < 300
+    maps = int(done.stdout) * 1024 / (8 * images["ir"].numel())
+    print(f"\nall of reference, 640x480, {count} methods: {megabytes:.0f} MB at the peak, ", end="")
+    print(f"{maps:.0f} float64 images")
+    assert maps < 120
 
 
 @pytest.mark.timeout(3600)

@@ -14,10 +14,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from fusionlab import cli, paths
 from fusionlab.data import fetch, registry
 
+ROOT = Path(__file__).parents[2]
+SICK = "/m3fd/vis/1.png"  # the file that servers fail at
 HEADER = "dataset,split,role,pair,path,bytes,sha256,repository,commit,source"
+
+
+def data(*arguments: str, stdin: str | None = None) -> tuple[int, str, list[str]]:
+    """Exit code, stdout and the error lines of `fusionlab data ARGUMENTS`."""
+    done = CliRunner().invoke(cli.app, ["data", *arguments], input=stdin)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return done.exit_code, done.stdout, errors
+
+
+def held() -> set[str]:
+    """What the cache holds, leftovers included; what has a registered name must be whole."""
+    files = {file.path: file for file in registry.registry()}
+    names = {p.relative_to(paths.cache()).as_posix() for p in paths.cache().rglob("*") if p.is_file()}
+    for name in names & set(files):
+        assert hashlib.sha256((paths.cache() / name).read_bytes()).hexdigest() == files[name].sha256
+    return names
 
 
 def register(folder: Path, monkeypatch: pytest.MonkeyPatch, splits: dict[str, str], width: int = 6) -> Path:

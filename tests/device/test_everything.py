@@ -26,9 +26,11 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import fusionlab.losses
+from fusionlab.attention import CrissCross
 from fusionlab.bench import records
+from fusionlab.crops import Stage
 from fusionlab.data import Pair, sources
-from fusionlab.diffusion import consistency, edm
+from fusionlab.diffusion import consistency, ddpm, edm
 from fusionlab.diffusion.mixtures import Mixture
 from fusionlab.errors import UserError
 from fusionlab.fuser import fuse, load
@@ -36,7 +38,7 @@ from fusionlab.losses import weighted_sum
 from fusionlab.losses.distillation import distillation_loss
 from fusionlab.losses.perceptual import perceptual_loss
 from fusionlab.losses.refresh import Refresh
-from fusionlab.methods import METHODS, comofusion, mmdrfuse
+from fusionlab.methods import METHODS, comofusion, dmfuse, mmdrfuse
 from fusionlab.metrics import CONVENTIONS, evaluate, truth
 from fusionlab.nets import features
 from fusionlab.scenes import open_scenes, scene
@@ -240,10 +242,12 @@ def test_metric_of_arrays_and_a_fused_image_on_cuda():
     evaluate(ir.numpy(), vi.numpy(), fused.to("cuda"), "reference", ["SSIM"])
 
 
-@pytest.mark.parametrize("score", [truth.kept, truth.psnr_to_truth, truth.ssim_to_truth])
+@pytest.mark.parametrize(
+    "score", [truth.kept, truth.psnr_to_signal, truth.psnr_to_truth, truth.ssim_to_truth]
+)
 def test_truth(score):
     pair = scene(0, height=64, width=96)
-    known = pair.truth if score is truth.kept else pair.truth.reference
+    known = pair.truth if score in (truth.kept, truth.psnr_to_signal) else pair.truth.weighted
     fused = (pair.ir + pair.vi) / 2
     assert score(fused.to("cuda"), known) == pytest.approx(score(fused, known), nan_ok=True)
 
@@ -307,6 +311,29 @@ def test_consistency_network(maps, variant):
     assert_same(there(ir, vi), here(ir.cpu(), vi.cpu()), atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "settings", [recipe.settings for recipe in (*dmfuse.RECIPES.values(), dmfuse.MODEL["laptop"])]
+)
+def test_diffusion_features_and_their_fusion(settings):
+    here = dmfuse.DMFuse(**settings | {"width": 4}).eval()
+    if here.head.caim is not None:
+        here.head.caim.gamma.data.fill_(1.0)
+    there = copy.deepcopy(here).to("cuda")
+    ir, vi = two_images()
+    assert_same(there(ir, vi), here(ir.cpu(), vi.cpu()), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("query", ["paper", "released"])
+def test_criss_cross_attention(query):
+    here = CrissCross(8, query)
+    there, (x, y) = copy.deepcopy(here).to("cuda"), torch.randn(2, 1, 8, 6, 5)
+    moved = there.exchange(x.to("cuda").requires_grad_(), y.to("cuda"))
+    for a, b in zip(moved, here.exchange(x, y), strict=True):
+        assert_same(a, b, atol=1e-6, rtol=1e-6)
+    sum(m.sum() for m in moved).backward()
+    on_cuda(there.gamma.grad)
+
+
 @pytest.mark.parametrize("name", ["random", "vgg19_normalised", "vgg19_small16x"])
 def test_vgg_and_perceptual_loss(name, needs):
     network = needs(lambda: features.vgg(name)).to("cuda")
@@ -345,6 +372,19 @@ def test_solver(solver):
     on_cuda(solver(mixture().denoise, 80 * points(), edm.noise_levels(5).flip(0)))
 
 
+@pytest.mark.parametrize("told", ["t", "level"])
+def test_ddpm(told):
+    schedule, generator = ddpm.linear_schedule(20), torch.Generator().manual_seed(0)
+    denoise, levels = mixture().denoise, schedule[ddpm.timesteps(20, 5)]
+    on_cuda(ddpm.ddim(denoise, points(), levels))
+    on_cuda(ddpm.ddpm(denoise, points(), levels, generator, "beta"))
+    on_cuda(ddpm.predicted_noise(denoise, points(), schedule[3]))
+    on_cuda(ddpm.diffused(points(), schedule[1:4], points()))
+    drawn = ddpm.draw_alpha_bars(schedule, 3, generator, "released")
+    coefficients = ddpm.noise_prediction(schedule, told)
+    on_cuda(ddpm.network_loss(lambda x, label: x * label[:, None], coefficients, points(), drawn, generator))
+
+
 def test_forward_process():
     on_cuda(edm.noised(points(), edm.noise_levels(3), points()))
 
@@ -375,7 +415,7 @@ def test_consistency_loss(distance, weight):
 
 # Trainings: name -> a function of a folder that trains on CUDA and gives the network. A few steps each.
 
-STAGE = comofusion.Stage(2, 2, 32, 1e-3)
+STAGE = Stage(2, 2, 32, 1e-3)
 
 
 def pairs():
@@ -393,6 +433,18 @@ def comofusion_trained(recipe):
         network = comofusion.train(small, [(pair.ir, pair.vi) for pair in pairs()], 0, "cuda", folder)
         on_cuda(network(*two_images()))
         comofusion.save(network, folder / "saved.safetensors")
+        return network
+
+    return train
+
+
+def dmfuse_trained(recipe):
+    small = replace(recipe, settings={**recipe.settings, "width": 4}, first=STAGE, second=STAGE)
+
+    def train(folder):
+        images = [(pair.ir, pair.vi) for pair in pairs()]
+        network = dmfuse.train(small, images, 0, "cuda", folder, photos=[images[0][0]])
+        dmfuse.save(network, folder / "saved.safetensors")
         return network
 
     return train
@@ -418,6 +470,8 @@ TRAININGS = {
     "comofusion autoencoder": comofusion_trained(
         replace(comofusion.ABLATION["laptop"], pretext="autoencoder", features="decoder")
     ),
+    **{f"dmfuse {name}": dmfuse_trained(recipe) for name, recipe in dmfuse.RECIPES.items()},
+    "dmfuse ours": dmfuse_trained(dmfuse.MODEL["laptop"]),
     **{
         f"{who} {name}": mmdrfuse_trained(recipes[name], who == "student")
         for who, recipes in (("teacher", mmdrfuse.TEACHER), ("student", mmdrfuse.DISTILLED))

@@ -74,7 +74,8 @@ def test_targets_of_tuning_draw_nearer_by_stages():
     assert shares[2] == pytest.approx([0.04, 1 - n[1] / 4, 0.75], rel=1e-5)
     for a in (3, 6):
         assert shares[a] == pytest.approx([1 - v / 2**a for v in n], rel=1e-5)
-    assert [consistency.tuning_stage(k, 12) for k in range(12)] == [0] * 6 + [1, 2, 3, 4, 5, 6]
+    middles = (0, 599, 650, 750, 850, 950, 1050, 1199)  # of 1200 steps
+    assert [consistency.tuning_stage(k, 1200) for k in middles] == [0, 0, 1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("stage", [0, 3])

@@ -1,6 +1,5 @@
 """`fusionlab data get` against servers that mean harm, kills, and a second one beside it."""
 
-import hashlib
 import os
 import random
 import re
@@ -9,35 +8,15 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import pytest
-from badserver import LENGTHS, REDIRECTS, bomb, register, serve
+from badserver import LENGTHS, REDIRECTS, ROOT, SICK, bomb, data, held, register, serve
 from typer.testing import CliRunner
 
-from fusionlab import cli, paths
+from fusionlab import cli, files, paths
 from fusionlab.data import fetch, registry
-
-ROOT = Path(__file__).parents[2]
-SICK = "/m3fd/vis/1.png"
-
-
-def data(*arguments: str) -> tuple[int, str, list[str]]:
-    """Exit code, all output, and the error lines of `fusionlab data ARGUMENTS`."""
-    done = CliRunner().invoke(cli.app, ["data", *arguments])
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    return done.exit_code, done.stdout + done.stderr, errors
-
-
-def held() -> set[str]:
-    """What the cache holds, leftovers included; what has a registered name must be whole."""
-    files = {file.path: file for file in registry.registry()}
-    names = {p.relative_to(paths.cache()).as_posix() for p in paths.cache().rglob("*") if p.is_file()}
-    for name in names & set(files):
-        assert hashlib.sha256((paths.cache() / name).read_bytes()).hexdigest() == files[name].sha256
-    return names
-
 
 ENDLESS = {
     "endless": "goes on after the registered",
@@ -49,6 +28,16 @@ ENDLESS = {
     "endless trailer": "sent less than|SHA-256 differs",
 }
 DRIPS = {"drip": "sent less than", "drip head": "sent less than", "drip line": "sent less than"}
+PLAIN = {
+    "truncated": "1.png broke off; try again later",
+    "short": r"1.png is not the registered file .* \(SHA-256 differs, .*\); nothing of it is kept",
+    "corrupt": r"1.png is not the registered file .* \(SHA-256 differs, .*\); nothing of it is kept",
+    "stalls": "1.png gave no answer for 0.4 s; try again later",
+    "silent": "1.png gave no answer for 0.4 s; try again later",
+    "404": r"1.png answers 404 \(Not Found\); try again later, or set FUSIONLAB_MIRROR",
+    "500": r"1.png answers 500 \(Internal Server Error\); try again later",
+    "circle": r"1.png answers 302 \(Found\); try again later",
+}
 LIES = {
     **dict.fromkeys(LENGTHS, "is not the registered file|broke off"),
     "says less": "SHA-256 differs",
@@ -70,13 +59,17 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize(("fault", "message"), (ENDLESS | DRIPS | LIES).items())
+@pytest.mark.parametrize(("fault", "message"), (PLAIN | ENDLESS | DRIPS | LIES).items())
 def test_a_hostile_answer_is_one_line_little_memory_and_a_short_time(
     server, monkeypatch, tally, fault, message
 ):
     tally["inputs"] += 1
-    monkeypatch.setattr(fetch, "PATIENCE", 1.0)
+    slow = fault in ENDLESS | DRIPS  # what only patience ends; the others are not to be cut off by it
+    monkeypatch.setattr(fetch, "PATIENCE", 1.0 if slow else 10.0)
     server.faults[SICK] = [fault]
+    stale = paths.cache() / SICK.lstrip("/")
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"left over")
     bomb()  # packed beforehand, so that its memory is not counted
     begin = time.monotonic()
     tracemalloc.start()
@@ -85,7 +78,7 @@ def test_a_hostile_answer_is_one_line_little_memory_and_a_short_time(
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 20  # on a busy machine too
     assert (code, len(errors)) == (1, 1), output
     assert server.address + SICK in errors[0]
     assert re.search(message, errors[0]), errors
@@ -94,7 +87,7 @@ def test_a_hostile_answer_is_one_line_little_memory_and_a_short_time(
     assert peak < 20e6
     assert server.sent < 200e6  # what the buffers of sockets hold, and what is sent until they are closed
     assert SICK.lstrip("/") not in held()
-    assert not [name for name in held() if fetch.DRAFT in name]
+    assert not [name for name in held() if name.endswith(".draft")]
 
 
 @pytest.mark.parametrize("fault", ["drip head", "endless continue", "silent", "to a file", "reset"])
@@ -135,29 +128,50 @@ def test_a_redirect_that_never_ends_is_not_read(server, tally):
 # --- what is left behind ---
 
 
-def test_drafts_of_killed_runs_are_swept_but_nobody_elses(mirror, tmp_path, monkeypatch, tally):
-    tally["inputs"] += 6
+def test_drafts_of_killed_runs_are_swept_at_once_but_nobody_elses(mirror, tmp_path, monkeypatch, tally):
+    """Five kinds of other people's files, and one that a living process is writing."""
+    tally["inputs"] += 7
     folder = paths.cache() / "m3fd" / "ir"
     folder.mkdir(parents=True)
-    old = time.time() - 2 * fetch.STALE
-    for name in (".fetching-old", "mine.png", "tmpabcd1234"):
+    named = [f".1.png.{n:016x}.draft" for n in range(4)]
+    for name in (named[0], "mine.png", ".1.png.draft"):
         (folder / name).write_text("x")
-        os.utime(folder / name, (old, old))
-    (folder / ".fetching-young").write_text("x")
     (tmp_path / "precious").write_text("precious")
-    (folder / ".fetching-link").symlink_to(tmp_path / "precious")
-    (folder / ".fetching-folder").mkdir()
-    (paths.cache() / ".fetching-elsewhere").write_text("x")
-    os.utime(paths.cache() / ".fetching-elsewhere", (old, old))
+    (folder / named[1]).symlink_to(tmp_path / "precious")
+    (folder / named[2]).mkdir()
+    os.mkfifo(folder / named[3])
+    (paths.cache() / named[0]).write_text("x")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", WRITES, folder / "2.png"]
+    writes = subprocess.Popen(command, stdin=-1, stdout=-1, env=environment)
+    draft = folder / writes.stdout.readline().decode().strip()
+    (folder / named[0]).write_text("x")  # anew, since the writer has swept
     with monkeypatch.context() as other:  # another user's
         other.setattr(os, "getuid", lambda: os.geteuid() + 1)
         assert data("get", "m3fd", "--split", "one", "--yes")[0] == 0
-    assert (folder / ".fetching-old").exists()
+    assert (folder / named[0]).exists()
+    monkeypatch.setattr(files, "_swept", set())
+    (folder / "1.png").unlink()
     assert data("get", "m3fd", "--yes")[0] == 0
     left = {path.name for path in folder.iterdir()} - {"1.png", "2.png"}
-    assert left == {"mine.png", "tmpabcd1234", ".fetching-young", ".fetching-link", ".fetching-folder"}
+    assert left == {"mine.png", ".1.png.draft", *named[1:], draft.name}
     assert (tmp_path / "precious").read_text() == "precious"
-    assert (paths.cache() / ".fetching-elsewhere").exists()
+    assert (paths.cache() / named[0]).exists()
+    writes.kill()
+    writes.wait()
+    tally["kills"] += 1
+    monkeypatch.setattr(files, "_swept", set())
+    (folder / "1.png").unlink()
+    assert data("get", "m3fd", "--yes")[0] == 0
+    assert not draft.exists()
+
+
+WRITES = """
+import sys; from pathlib import Path; from fusionlab.files import replacing
+with replacing(sys.argv[1]) as draft:
+    print(draft.name, flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_a_draft_is_new_and_its_name_cannot_be_guessed(mirror, monkeypatch, tally):
@@ -176,7 +190,7 @@ def test_a_draft_is_new_and_its_name_cannot_be_guessed(mirror, monkeypatch, tall
     )
     assert data("get", "m3fd", "--yes")[0] == 0
     assert len({path.name for path in seen}) == 4
-    assert all(len(path.name.removeprefix(fetch.DRAFT)) >= 8 for path in seen)
+    assert all(re.fullmatch(r"\..*\.[0-9a-f]{16}\.draft", path.name) for path in seen)
     assert sum(how & (os.O_EXCL | os.O_CREAT) == os.O_EXCL | os.O_CREAT for how in flags) >= 4
 
 
@@ -213,8 +227,7 @@ def kill_and_go_on(tally, count: int, seed: int) -> None:
         os.kill(child, chance.choice([signal.SIGKILL, signal.SIGTERM]))
         os.waitpid(child, 0)
         held()
-    for draft in paths.cache().rglob(f"{fetch.DRAFT}*"):
-        os.utime(draft, (0, 0))
+    files._swept.clear()
     fetch.get(registry.choose("m3fd"))
     assert held() == {file.path for file in registry.registry()}
 
@@ -249,13 +262,16 @@ def test_an_interrupt_ends_it_at_once(server, tmp_path, monkeypatch, tally, faul
     for file in registry.registry():
         server.faults[f"/{file.path}"] = [fault]
     code = (
-        "import os, sys; from pathlib import Path; from fusionlab.data import registry; "
+        "from fusionlab.data import registry; "
         f"files = registry.load_registry({str(tmp_path / 'registry.csv')!r}); "
         "registry.registry = lambda: files; from fusionlab.cli import app; app()"
     )
     command = [sys.executable, "-c", code, "data", "get", "m3fd", "--yes"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "FUSIONLAB_MIRROR": server.address}
-    with subprocess.Popen(command, env=environment, stdout=-3, stderr=subprocess.PIPE, text=True) as process:
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # in the background, too
+    with subprocess.Popen(
+        command, env=environment, stdout=-3, stderr=subprocess.PIPE, text=True, preexec_fn=heeds
+    ) as process:
         deadline = time.monotonic() + 60
         while len(server.asked) < 4 and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.02)
@@ -283,7 +299,8 @@ def test_no_password_is_printed(server, monkeypatch, tally, fault, command):
     monkeypatch.setattr(fetch, "RETRIES", 0)
     monkeypatch.setenv("FUSIONLAB_MIRROR", server.address.replace("://", "://me:s3cr%40t@"))
     server.faults[SICK] = [fault]
-    _, output, _ = data(*command)
+    done = CliRunner().invoke(cli.app, ["data", *command])
+    output = done.stdout + done.stderr
     assert "s3cr" not in output
     assert "me:" not in output
     assert server.authorised.keys() == {"Basic bWU6czNjckB0"}
@@ -318,6 +335,7 @@ def test_nor_of_an_address_that_cannot_be_used(mirror, monkeypatch, tally, mirro
 def test_credentials_go_to_the_mirror_alone(server, monkeypatch, tally):
     tally["inputs"] += 1
     port = server.server_port
+    monkeypatch.setattr(fetch, "TIMEOUT", 20.0)  # nobody asks twice
     monkeypatch.setenv("FUSIONLAB_MIRROR", f"http://me:s3cret@127.0.0.1:{port}")
     monkeypatch.setitem(REDIRECTS, "abroad", f"http://localhost:{port}/moved{{0}}")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")

@@ -93,6 +93,19 @@ def train(checkpoint: Path) -> None:
     )
 
 
+def test_what_is_opened_is_looked_at_and_not_what_was_there_before(tmp_path, within, monkeypatch, tally):
+    """A pipe that takes a file's place between the look and the opening."""
+    tally["inputs"] += 2
+    (tmp_path / "was.png").write_bytes(b"x")
+    os.mkfifo(tmp_path / "is.png")
+    before = os.stat(tmp_path / "was.png")
+    monkeypatch.setattr(paths.os, "stat", lambda *_, **__: before)
+    with within(5), pytest.raises(UserError, match="is.png is a pipe or device"):
+        read_image(tmp_path / "is.png")
+    with pytest.raises(UserError, match="pipe or device"):
+        paths.open_regular("/dev/zero")
+
+
 def test_nor_is_it_read_in_a_folder_a_mirror_or_the_cache(images, endless, mirror, within, tally):
     tally["inputs"] += 3
     endless.rename(images / "ir" / "b.png")

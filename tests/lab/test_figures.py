@@ -43,6 +43,14 @@ def test_a_flat_grey_image_shows_its_own_grey(shown):
     assert tuple(image[image.shape[0] // 2, image.shape[1] // 2]) == (102, 102, 102)
 
 
+def test_a_white_image_has_an_end(shown):
+    lab.show(lab.grid([torch.ones(1, 1, 64, 64)]), ALT)
+    image = pixels(shown[0])
+    assert (image[image.shape[0] // 2, image.shape[1] // 2] == 255).all()
+    left, right = np.array_split(image[image.shape[0] // 2, :, 0], 2)
+    assert left.min() < 240 and right.min() < 240
+
+
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (1, 2, 8, 8), (8, 8, 2), (8,)])
 def test_a_batch_or_an_odd_shape_is_refused(shape):
     with pytest.raises(ValueError, match="cannot draw"):
@@ -78,6 +86,13 @@ def test_the_same_figure_gives_the_same_bytes(shown):
     for _ in range(2):
         lab.show(lab.grid([torch.eye(8)], ["eye"]), ALT)
     assert shown[0] == shown[1]
+
+
+def test_a_printed_number_keeps_the_papers_digits_and_stays_a_number(shown):
+    printed = lab.printed("mmdrfuse", "table1", "LLVIP", "III After dynamic refresh")["Qabf"]
+    lab.table([{"printed": printed, "half of it": printed / 2}], "a caption")
+    assert shown[0][0]["text/markdown"].endswith("| 0.70 | 0.3500 |")
+    assert printed == 0.7 and f"{printed:.1f}" == "0.7"
 
 
 def test_a_table_has_four_digits_and_dashes(shown):

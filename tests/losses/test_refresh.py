@@ -25,8 +25,8 @@ def outputs(ir, vi, epochs):
 ALL = torch.arange(6)
 
 
-def history(variant="released", patches=6, decide="image"):
-    return Refresh(patches, (SIDE, SIDE), variant, decide)
+def history(variant="released", patches=6, decide="image", past="best"):
+    return Refresh(patches, (SIDE, SIDE), variant, decide, past)
 
 
 def sources(count=6):
@@ -128,6 +128,23 @@ def test_the_order_does_not_matter_and_the_last_patch_has_a_place():
         assert sum(parts) == pytest.approx(one, rel=1e-5, abs=1e-9)
     assert torch.allclose(plain.by_ssim.scores, shuffled.by_ssim.scores)
     assert torch.equal(plain.by_gmsd.images, shuffled.by_gmsd.images)
+
+
+def test_a_random_past_is_any_output_alike_and_leaves_the_gaps_as_they_are():
+    count, epochs = 600, 3
+    ir, vi = (x[:1].expand(count, -1, -1, -1) for x in sources(1))
+    best, control = history(patches=count), history(patches=count, past="random")
+    generator, every = torch.Generator().manual_seed(0), torch.arange(count)
+    seen = list(outputs(ir[:1], vi[:1], epochs))
+    for fused in seen:
+        for refresh in (best, control):
+            refresh(fused.expand_as(ir), ir, vi, every, generator=generator)
+    for mine, theirs in ((control.by_ssim, best.by_ssim), (control.by_gmsd, best.by_gmsd)):
+        assert torch.equal(mine.scores, theirs.scores)  # so the gaps are the same
+        shares = [(mine.images == (255 * x).round()).flatten(1).all(1).float().mean().item() for x in seen]
+        assert shares == pytest.approx([1 / epochs] * epochs, abs=0.08) and sum(shares) == pytest.approx(1)
+    alike = (control.by_ssim.images == control.by_gmsd.images).flatten(1).all(1).float().mean().item()
+    assert alike < 0.5  # each history draws for itself
 
 
 def test_a_batch_decides_as_a_whole_in_the_released_way():

@@ -32,7 +32,6 @@ from fusionlab.methods.comofusion import (
     CoMoFusion,
     FusionModule,
     Recipe,
-    ScSE,
     Stage,
     distance_of,
     fusion_terms,
@@ -59,18 +58,6 @@ def test_the_released_size_by_parts():
     assert count(head) == 1_939_555
     network = CoMoFusion()
     assert count(network.unet) == 10_338_946 and count(network.head) == 1_939_555
-
-
-def test_scse_adds_both_branches_by_hand():
-    torch.manual_seed(0)
-    layer, x = ScSE(4), torch.rand(2, 4, 3, 5)
-    with torch.no_grad():
-        for p in layer.parameters():
-            p.zero_()
-        torch.testing.assert_close(layer(x), x)  # both gates one half
-        layer.channel[3].bias.fill_(30.0)
-        layer.pixel[0].bias.fill_(30.0)
-        torch.testing.assert_close(layer(x), 2 * x)
 
 
 @pytest.mark.parametrize("features", ["encoder", "decoder"])

@@ -195,9 +195,11 @@ def test_the_papers_and_the_released_recipe_run(request, monkeypatch, name, feat
     assert 0 < (weights(student) - weights(student_before)).abs().max() < 7e-4
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
+@pytest.mark.parametrize("past", ["best", "random"])
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, past):
     """With refresh, whose history is part of the state; Ctrl-C arrives in the fourth of eight steps."""
     recipe = Recipe({"intensity": 1.0, "gradient": 1.0, "refresh": 1.0}, pairs=3, crops=2, passes=4, batch=3)
+    recipe = replace(recipe, past=past)
     kept, calls = patches(), []
 
     def interrupting(image):
@@ -216,6 +218,26 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trained("stopped", interrupting)
     assert torch.equal(unbroken, trained("stopped", taps))
+
+
+def test_a_shuffled_lesson_is_the_teachers_answer_to_another_pair(monkeypatch):
+    taught = {}
+
+    def watched(network, patches, recipe, **rest):
+        taught[recipe.lesson] = patches
+
+    monkeypatch.setattr(mmdrfuse, "train", watched)
+    scenes = fusionlab.open_pairs("scenes", 3, size=(72, 96))
+    recipe = replace(DISTILLED["smoke"], crops=3, size=32)
+    teacher = fusionlab.load("mmdrfuse-teacher-half").network
+    for lesson in ("own", "shuffled"):
+        train_student(scenes, replace(recipe, lesson=lesson), seed=0, teacher=teacher)
+    own, shuffled = taught["own"], taught["shuffled"]
+    assert torch.equal(own.ir, shuffled.ir)
+    for right, wrong in zip(own.teacher, shuffled.teacher, strict=True):
+        source = [(right == patch).flatten(1).all(1).nonzero().item() for patch in wrong]
+        assert sorted(source) == list(range(9))  # every answer once
+        assert all(abs(new - old) >= 3 for old, new in enumerate(source))  # three crops a pair
 
 
 def test_the_last_layer_comes_from_the_teacher():

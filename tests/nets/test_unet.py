@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fusionlab.nets.unet import UNet, norm
+from fusionlab.nets.unet import Attention, Block, UNet, norm
 
 
 def count(module: nn.Module) -> int:
@@ -90,3 +90,40 @@ def test_label_is_waves_of_the_noise_cosines_first():
 def test_groups_hold_two_channels_or_more():
     assert [norm(c).num_groups for c in (64, 128, 192, 384)] == [32] * 4
     assert [norm(c).num_groups for c in (8, 16, 24, 32, 48)] == [4, 8, 4, 16, 8]
+
+
+def test_attention_is_softmax_over_all_positions_written_out():
+    torch.manual_seed(0)
+    layer, x = Attention(16).double(), torch.randn(2, 16, 3, 5, dtype=torch.float64)
+    q, k, v = layer.qkv(layer.norm(x)).flatten(2).chunk(3, dim=1)
+    weights = (torch.einsum("bcn,bcm->bnm", q, k) / 4).softmax(2)
+    wanted = x + layer.out(torch.einsum("bnm,bcm->bcn", weights, v).view(x.shape))
+    torch.testing.assert_close(layer(x), wanted, atol=1e-12, rtol=0)
+
+
+def test_without_film_the_label_is_added_before_the_second_normalisation():
+    torch.manual_seed(1)
+    block = Block(8, 16, 4, film=False)
+    nn.init.normal_(block.second[1].weight, std=0.1)
+    x, label = torch.randn(2, 8, 6, 6), torch.randn(2, 4)
+    inner = block.norm(block.first(x) + block.shift(label)[:, :, None, None])
+    torch.testing.assert_close(block(x, label), block.shortcut(x) + block.second(inner))
+    assert block.film is None and block.attention is None
+
+
+def test_blocks_a_level_attention_in_the_last_and_dropout_in_training_alone():
+    network = UNet(1, 8, (1, 2), blocks=2, film=False, attention=True, dropout=0.5)
+    assert (len(network.encoder), len(network.decoder)) == (1 + 2 + 1 + 2, 6)
+    attends = [name for name, layer in network.named_modules() if isinstance(layer, Attention)]
+    assert attends == [
+        *(f"encoder.{i}.attention" for i in (4, 5)),
+        "middle.0.attention",
+        *(f"decoder.{i}.attention" for i in (0, 1, 2)),
+    ]
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.2)
+    x, noise = torch.rand(1, 1, 8, 8), torch.tensor(0.5)
+    assert not torch.equal(network(x, noise), network(x, noise))
+    network.eval()
+    assert torch.equal(network(x, noise), network(x, noise))

@@ -33,7 +33,7 @@ def prints(pair: Pair) -> dict[str, str]:
     """What is frozen of a pair, hashed: pictures in 8 bits, and the truth of every pixel and box."""
     truth = pair.truth
     pictures = {"vi": pair.vi, "chroma": pair.chroma, "ir": pair.ir}
-    pictures |= {"clear vi": truth.vi, "clear ir": truth.ir, "reference": truth.reference}
+    pictures |= {"clear vi": truth.vi, "clear ir": truth.ir, "reference": truth.weighted}
     whole = {"labels": truth.labels, "owner": truth.owner, "depth": truth.depth.round()}
     whole |= {"saliency": truth.saliency, "both": truth.both}
     whole |= {name: (255 * picture).round() for name, picture in pictures.items()}

@@ -390,10 +390,10 @@ def test_truth_says_which_camera_carries_what():
         people = truth.both[truth.labels == PERSON]
         assert ((people == 1) | (people == 3)).float().mean() > 0.9
         low, high = torch.minimum(truth.vi, truth.ir), torch.maximum(truth.vi, truth.ir)
-        assert ((truth.reference >= low - 1e-5) & (truth.reference <= high + 1e-5)).all()
+        assert ((truth.weighted >= low - 1e-5) & (truth.weighted <= high + 1e-5)).all()
     assert (day.both >= 2).sum() > 1.5 * (night.both >= 2).sum()
     alone = night.both == 1
-    nearer = (night.reference - night.ir).abs()[0, 0] < (night.reference - night.vi).abs()[0, 0]
+    nearer = (night.weighted - night.ir).abs()[0, 0] < (night.weighted - night.vi).abs()[0, 0]
     assert nearer[alone].float().mean() > 0.9
     assert day.depth.min() > 1 and day.depth.max() == 1500
     lower = day.depth[-1].median()

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from fusionlab import targets
-from fusionlab.bench import records
+from fusionlab.bench import records, results
 from fusionlab.bench.table import scored
 from fusionlab.data import open_pairs
 from fusionlab.errors import UserError
+from fusionlab.fuser import load
+from fusionlab.methods import DEFAULT, METHODS
 from fusionlab.metrics import CONVENTIONS, METRICS
 from fusionlab.targets import metrics
 
@@ -86,6 +88,40 @@ def test_one_row_of_each_study(tmp_path):
     assert sorted(told) == ["PSNR", "kept ir", "kept vi"]
     assert {record.n for record in preview} == {"4"}
     assert records.lint([*flips, *both, *alone, *agreeing, *preview]) == []
+
+
+def test_contenders_are_all_that_is_shipped_and_are_ranked_over_four(tmp_path):
+    made = targets.reproduce("metrics/default", tmp_path, None, "smoke")
+    assert records.lint(made) == []
+    shipped = set(METHODS) - {"mmdrfuse-teacher"}  # released weights alone
+    assert {record.row for record in made} == shipped
+    blind = {(r.metric, r.convention, r.split) for r in made if r.data == "roadscene"}
+    assert blind == {(metric, "reference", "val") for metric in ("SSIM", "VIF", "Qabf")}
+    told = {(r.metric, r.convention, r.split) for r in made if r.data == "scenes"}
+    assert told == {(metric, "truth", "val") for metric in ("kept", "PSNR", "signal")}
+    # By hand: the place in each of the four columns, their mean, the best first.
+    values = {}
+    for record in made:
+        values.setdefault(record.metric, {})[record.row] = record.value
+    places = {name: [] for name in shipped}
+    for metric in ("SSIM", "VIF", "Qabf", "kept"):
+        for place, name in enumerate(sorted(shipped, key=values[metric].get, reverse=True), 1):
+            places[name].append(place)
+    ranks = metrics.best_first(made)
+    assert ranks == pytest.approx({name: sum(found) / 4 for name, found in places.items()})
+    assert list(ranks.values()) == sorted(ranks.values())
+
+
+def test_the_default_of_fuse_is_the_best_of_its_promoted_record():
+    found = [r for data in ("roadscene", "scenes") for r in results.results("metrics/default", data)]
+    assert {record.row for record in found} == set(metrics.CONTENDERS)
+    assert {(record.split, record.run.profile) for record in found} == {("val", "laptop")}
+    ranks = metrics.best_first(found)
+    assert next(iter(ranks)) == DEFAULT, ranks
+    # Nothing of the record is another network's than the one that is shipped.
+    hashes = {record.row: record.weights for record in found}
+    shipped = {name: load(name).sha256 for name in ranks}
+    assert hashes == shipped
 
 
 def test_unknown_rows_and_data_are_refused(tmp_path):

@@ -4,8 +4,9 @@ import csv
 import hashlib
 import itertools
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from fusionlab.errors import UserError
 from fusionlab.fuser import Fuser, fuse, load
 from fusionlab.methods.mmdrfuse import ABLATION, SCENES, Student, train_student
 from fusionlab.metrics import CONVENTIONS, evaluate
+from fusionlab.targets import mmdrfuse
 from fusionlab.targets.mmdrfuse import FOUR, TABLES, half_teacher
 
 COLUMNS = {"EN": "EN", "SD": "SD", "MI": "MI_nat", "VIF": "VIF", "Qabf": "Qabf", "SSIM": "SSIM2"}
@@ -182,6 +184,28 @@ def test_every_row_of_an_ablation_has_its_own_objective_and_is_scored_on_test_pa
         assert found["L1 to max"] == pytest.approx(sum(distances) / 4, rel=1e-5)
         scores = evaluate(*(list(column) for column in zip(*images, strict=True)), "mmdrfuse", ["SD", "Qabf"])
         assert {metric: found[metric] for metric in ("SD", "Qabf")} == pytest.approx(scores.mean(), rel=1e-6)
+        if target == "mmdrfuse/table2":
+            assert found["Eq. 1 to teacher"] > 0
+            assert all(-1 <= found[f"{end} correlation"] <= 1 for end in ("feature", "response"))
+
+
+def test_nearness_is_nothing_to_itself_and_tells_a_mirrored_picture():
+    teacher = half_teacher("cpu")
+    pair = open_pairs("scenes", 1, size=(72, 96))[0]
+    assert mmdrfuse.nearness(teacher, teacher, pair.ir, pair.vi) == pytest.approx(
+        {"Eq. 1 to teacher": 0, "feature correlation": 1, "response correlation": 1}, abs=1e-5
+    )
+    mirrored = SimpleNamespace(maps=lambda ir, vi: [end.flip(-1) for end in teacher.maps(ir, vi)])
+    found = mmdrfuse.nearness(mirrored, teacher, pair.ir, pair.vi)
+    ends = [end.sum(1).flatten() for end in teacher.maps(pair.ir, pair.vi)]
+    turned = [end.sum(1).flip(-1).flatten() for end in teacher.maps(pair.ir, pair.vi)]
+    by_hand = [(a / a.norm() - b / b.norm()).norm().item() / 2 for a, b in zip(ends, turned, strict=True)]
+    assert found["Eq. 1 to teacher"] == pytest.approx(sum(by_hand), rel=1e-4)
+    for end, a, b in zip(("feature", "response"), ends, turned, strict=True):
+        a, b = a - a.mean(), b - b.mean()
+        wanted = ((a @ b) / (a.norm() * b.norm())).item()
+        assert found[f"{end} correlation"] == pytest.approx(wanted, abs=1e-4)
+    assert found["feature correlation"] < 0.6
 
 
 def test_what_the_rows_of_the_ablations_change():
@@ -192,8 +216,19 @@ def test_what_the_rows_of_the_ablations_change():
     assert changes["I intensity"]["weights"] == {"intensity": 1.0}
     assert changes["student of 897"]["settings"] == {"hidden": 32}
     with_teacher = {"II direct", "III digestible", "III digestible, teacher's last layer"}
-    with_teacher |= {"student of 113", "student of 897"}
+    with_teacher |= {"student of 113", "student of 897", "III shuffled, teacher's last layer"}
     assert {name for name, row in changes.items() if row["weights"].get("distillation")} == with_teacher
+    # A control differs from what it controls in that one thing.
+    for control, what, difference in (
+        (
+            "III shuffled, teacher's last layer",
+            "III digestible, teacher's last layer",
+            ("lesson", "shuffled"),
+        ),
+        ("III refresh to a random past", "III with refresh", ("past", "random")),
+    ):
+        plain, other = (asdict(replace(ABLATION["laptop"], **changes[name])) for name in (what, control))
+        assert [(key, other[key]) for key in plain if plain[key] != other[key]] == [difference]
 
 
 # Figure 5 and the networks that are shipped.
