@@ -171,18 +171,22 @@ def decode_raw(data: bytes, path: str | Path) -> Raw:
 
 
 def to_uint8(image: Tensor, save: str = "clip") -> Tensor:
-    """8-bit values of an image by one of two rules of saving; uint8 of the same shape (..., C, H, W).
+    """8-bit values of an image by one of three rules of saving; uint8 of the same shape (..., C, H, W).
 
     "clip" clamps to [0, 1], then floor(255 d + .5). "stretch" maps the minimum and maximum of each image to 0
     and 255, floor(255 (d - min) / (max - min) + .5), as MMDRFuse's test script does (`imsave` of SciPy 1.2).
+    "wrap" cuts the fraction off 255 d and keeps the lowest eight bits, as CAF's test script does: of a value
+    below 0 it makes a nearly white one.
     Raises UserError for another rule, for NaN or infinite values, and for a constant image to be stretched.
     """
-    if save not in ("clip", "stretch"):
-        raise UserError(f"no saving rule {save!r}; use 'clip' or 'stretch'")
+    if save not in ("clip", "stretch", "wrap"):
+        raise UserError(f"no saving rule {save!r}; use 'clip', 'stretch' or 'wrap'")
     if not torch.isfinite(image).all():
         raise UserError(
             "an image with NaN or infinite values cannot be saved; look at the fuser that made it"
         )
+    if save == "wrap":
+        return (image * 255).to(torch.int64).remainder(256).to(torch.uint8)
     if save == "clip":
         scaled = image.clamp(0, 1) * 255
     else:

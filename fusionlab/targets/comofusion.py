@@ -613,10 +613,14 @@ TABLES = {
         profiles={"smoke": 2, "laptop": None, "gpu": None, "paper": None},
         trains=True,
     ),
-    # What is shipped is "anchored", which keeps an image's brightness. With lambda 10 L_grad leads, which
-    # cannot see inversion.
+    # What is shipped is "anchored, lambda 10"; with lambda 10 alone L_grad leads, which cannot see inversion.
+    # The control is the same head on a U-Net of random layers: is the hour of stage 1 worth it?
     "comofusion/model": Table(
-        {name: {"weights": weights} for name, weights in LAMBDAS.items()} | {"average": None},
+        {name: {"weights": weights} for name, weights in LAMBDAS.items()}
+        | {
+            "on random features": {"weights": LAMBDAS["anchored, lambda 10"], "pretext": "random"},
+            "average": None,
+        },
         by_training(MODEL, {"reference": ("Qabf", "VIF", "SSIM")}),
         ("roadscene",),
         splits=("val",),

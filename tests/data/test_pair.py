@@ -393,7 +393,7 @@ def test_stretch_is_the_scipy_rule_for_each_image():
         (torch.ones(1, 1, 4, 4), "stretch", "constant image cannot be stretched .* 'clip'"),
         (torch.tensor([0.5, torch.nan]), "clip", "NaN or infinite values cannot be saved"),
         (torch.tensor([0.5, torch.inf]), "stretch", "NaN or infinite values cannot be saved"),
-        (torch.zeros(1, 1, 4, 4), "minmax", "no saving rule 'minmax'; use 'clip' or 'stretch'"),
+        (torch.zeros(1, 1, 4, 4), "minmax", "no saving rule 'minmax'; use 'clip', 'stretch' or 'wrap'"),
     ],
 )
 def test_to_uint8_refuses(image, save, message):
