@@ -516,7 +516,7 @@ TABLES = {
         picture=drawn("table1.png", "day", "fog"),
         differs=(
             "the authors' weights could not be had, so no row is theirs; ours has a seventh of the "
-            "parameters and minutes of training on RoadScene, theirs is trained on KAIST. The convention's "
+            "parameters and an hour of training on RoadScene, theirs is trained on KAIST. The convention's "
             "SSIM takes range 1 for values of 0..255; in it plain averaging beats every SSIM of the table. "
             "Ours is above it in Qabf and VIF, and below in SSIM: L_grad asks for the full contrast of the "
             "stronger source, and the mean SSIM with both sources is near its largest for their mean."
