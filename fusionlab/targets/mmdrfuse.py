@@ -89,8 +89,11 @@ def by_training(
 def nearness(student: Student, teacher: Teacher, ir: Tensor, vi: Tensor) -> dict[str, float]:
     """Eq. 1 as printed, and the centred correlation of both ends' attention maps, of one pair (1, 1, H, W).
 
-    A cosine of maps that are nowhere negative is near 1 whatever they show; less their means it is not.
+    A cosine of maps that are nowhere negative is near 1 whatever they show; less their means it is not. An
+    odd side loses its last pixel, for the teacher's maps are at even sides.
     """
+    height, width = (side - side % 2 for side in ir.shape[-2:])
+    ir, vi = ir[..., :height, :width], vi[..., :height, :width]
     mine, theirs = student.maps(ir, vi), teacher.maps(ir, vi)
     found = {"Eq. 1 to teacher": distillation_loss(mine, theirs, "paper").item()}
     for name, *ends in zip(("feature", "response"), mine, theirs, strict=True):

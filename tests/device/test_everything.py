@@ -98,15 +98,15 @@ def shrink(monkeypatch, target: str) -> None:
     count = 2 if TARGETS[target].trains or target == "metrics/correlations" else 1
     side = 161 if target.startswith("metrics/") else 65  # five scales of MS-SSIM, or crops of 64
 
-    def few(data_set, split, *ranges, open_real=sources._open_real):
-        pairs = open_real(data_set, split, *ranges)[:count]
+    def few(data_set, split=None, open_all=sources.open_source):
+        pairs = open_all(data_set, split)[:count]
         return replace(pairs, read=lambda name: cut(pairs.read(name)))
 
     def cut(pair):
         images = {part: getattr(pair, part) for part in ("ir", "vi", "chroma")}
         return replace(pair, **{part: x if x is None else x[..., :side, :side] for part, x in images.items()})
 
-    monkeypatch.setattr(sources, "_open_real", few)
+    monkeypatch.setattr(sources, "open_source", few)
     smaller_scenes(monkeypatch, 96, 128)
 
 

@@ -11,7 +11,10 @@ from fusionlab.errors import UserError
 from fusionlab.targets import TARGETS, reproduce
 
 every_target = pytest.mark.parametrize("target", TARGETS)
-OPENING = ("data.sources._open_real", "scenes.open_scenes", "bench.table.open_pairs", "bench.run.commit")
+OPENING = (
+    "data.sources.open_source", "data.sources.open_folder", "scenes.open_scenes", "bench.table.open_pairs",
+    "bench.run.commit",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
