@@ -169,8 +169,6 @@ def test_the_probe_reads_the_trainings_of_table4_and_what_needs_none(shared, tmp
     found = {(record.row, record.metric): record.value for record in made}
     assert len(found) == len(TABLES["comofusion/probe"].rows) * 4
     assert all(0.2 < value < 0.9 for value in found.values())
-    clean = "recall at t 0.002"
-    assert found["shipped", clean] > found["pixels", clean] + 0.05
     assert {r.weights for r in made if r.row == "shipped"} == {load("comofusion").sha256}
     again = targets.reproduce("comofusion/probe", tmp_path / "again", "patches", profile="smoke")
     assert [record.value for record in again] == [r.value for r in made if r.row == "patches"]
