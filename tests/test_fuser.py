@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import fusionlab
-from fusionlab.data.registry import choose
+from fusionlab.data.registry import choose, datasets
 from fusionlab.errors import UserError
 from fusionlab.fuser import Fuser, describe, fuse
 from fusionlab.methods import METHODS, Found, Method, Released, Shipped, baselines
@@ -250,7 +250,10 @@ def test_a_file_of_ones_own_is_the_whole_network(made_up):
 def test_the_remedy_names_the_data_set_of_the_method(made_up, monkeypatch):
     row = replace(choose("mmdrfuse")[0], dataset="zoo", pair="two", path="zoo/two.safetensors")
     monkeypatch.setattr("fusionlab.data.registry.registry", lambda: [row])
-    with pytest.raises(UserError, match=r"fusionlab data get zoo`, or put zoo/two.safetensors"):
+    monkeypatch.setattr("fusionlab.fuser.datasets", lambda: {"zoo": datasets()["mmdrfuse"]})
+    with pytest.raises(
+        UserError, match=r"licence: none stated.*fusionlab data get zoo`, or put zoo/two.safetensors"
+    ):
         fusionlab.load("two", "official")
     monkeypatch.setenv("FUSIONLAB_WEIGHTS", str(made_up))
     (made_up / "zoo").mkdir()
