@@ -310,5 +310,5 @@ def test_a_damaged_frame_takes_no_part(sequence):
 
 @pytest.mark.parametrize("data", ["scenes", "tno"])
 def test_registered_sets_and_scenes_have_no_range_to_choose(data):
-    with pytest.raises(UserError, match=f"{data} has no range of values to choose"):
+    with pytest.raises(UserError, match=f"{data} has no range to choose"):
         open_pairs(data, ir_range="auto")

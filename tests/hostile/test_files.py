@@ -63,7 +63,7 @@ def test_a_pipe_or_device_is_no_image_weight_or_checkpoint(images, endless, with
             ["fuse", endless, good, "-o", out, "--method", "average"],
             ["fuse", good, endless, "-o", out, "--method", "average"],
             ["evaluate", good, other, endless, "--convention", "reference", "--metrics", "EN"],
-            ["fuse", good, other, "-o", out, "--weights", endless],
+            ["fuse", good, other, "-o", out, "--method", "mmdrfuse", "--weights", endless],
         ):
             code, errors = shell(*command)
             assert (code, len(errors)) == (1, 1), (command, errors)

@@ -188,6 +188,9 @@ def test_records_stand_under_the_row_the_paper_prints_with_their_errors(tmp_path
         def __len__(self):
             return 50
 
+        def ranges(self):
+            return ""
+
     run = Run.begin(tmp_path, "laptop", command="x")
     for row, error in (("student", 0.0123), ("maximum", None)):
         score = Score("SSIM", 0.5, convention="mmdrfuse", row=row, error=error)
