@@ -23,8 +23,9 @@ Precision = Literal["float32", "bfloat16"]
 class Stage:
     """How long and on what a stage trains: random crops, so many a step, at this learning rate.
 
-    `precision` is that of convolutions: bfloat16 (autocast) takes 60 % of the time where the processor knows
-    it, and far longer where it does not.
+    `precision` is that of convolutions where noise is taken off in the form that is ours (`train_tuned`,
+    `train_ddpm`); all other training is in float32 whatever it says. bfloat16 (autocast) takes 60 % of the
+    time where the processor knows it, and far longer where it does not.
     """
 
     steps: int

@@ -93,7 +93,7 @@ def trained_denoiser(noise: Noise, run: Run) -> Denoiser:
     """The U-Net of a profile's budget as a denoiser; the network is kept in the run."""
     images, photos = singles(run)
     with seeded(run.seed):
-        network = DMFuse(**OURS | {"noise": noise}).to(run.device)  # type: ignore[arg-type]
+        network = DMFuse(**OURS | {"noise": noise}).to(run.device)  # type: ignore[arg-type]  # checked there
     stage = replace(DENOISERS[run.profile], seed=run.seed)
     everything = [image for pair in images for image in pair] + photos
     checkpoint = run.checkpoints / f"{noise}-{run.seed}.safetensors"
