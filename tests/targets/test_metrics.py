@@ -90,7 +90,7 @@ def test_one_row_of_each_study(tmp_path):
     assert records.lint([*flips, *both, *alone, *agreeing, *preview]) == []
 
 
-def test_contenders_are_all_that_is_shipped_and_are_ranked_over_four(tmp_path):
+def test_contenders_are_all_that_is_shipped_and_are_ranked_over_four(shared, tmp_path):
     made = targets.reproduce("metrics/default", tmp_path, None, "smoke")
     assert records.lint(made) == []
     shipped = set(METHODS) - {"mmdrfuse-teacher"}  # released weights alone
