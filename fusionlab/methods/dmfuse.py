@@ -94,7 +94,7 @@ RECIPES = {
 
 # Ours by profile: grey, inside EDM's preconditioning, and with an attention that is allowed to grow.
 OURS = {"width": 8, "channels": 1, "noise": "edm", "dropout": 0.0}
-_STARTED = Recipe(Stage(25_000, 8, 64, 4e-4), Stage(1200, 4, 64, 1e-3), OURS, ema=0.999, gamma=1e-2)
+_STARTED = Recipe(Stage(12_000, 8, 64, 4e-4), Stage(1200, 4, 64, 1e-3), OURS, ema=0.999, gamma=1e-2)
 MODEL = {
     "smoke": replace(_STARTED, first=Stage(2, 2, 32, 4e-4), second=Stage(2, 2, 32, 1e-3)),
     "laptop": _STARTED,

@@ -77,7 +77,7 @@ JUDGED_AT = (50, 100, 250, 500)
 CROP = 64
 DENOISERS = {
     "smoke": Stage(2, 2, CROP, 4e-4),
-    "laptop": Stage(16_000, 8, CROP, 4e-4),
+    "laptop": Stage(12_000, 8, CROP, 4e-4),
     "gpu": Stage(40_000, 64, CROP, 4e-4),
 }
 
