@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fusionlab.methods.caf import FusionNetwork, Labelled, Recipe, search
+from fusionlab.crops import Labelled
+from fusionlab.methods.caf import FusionNetwork, Recipe, search
 
 
 def test_a_search_step_with_the_exact_product(cpu_seconds):
