@@ -20,9 +20,11 @@ from fusionlab.data.folders import open_folder
 from fusionlab.data.imagefile import open_image, read_bytes
 from fusionlab.data.pair import luminance
 from fusionlab.errors import UserError
+from fusionlab.scenes import Truth
 
 # Class numbers of MFNet, MSRS and the scenes; the paper shows eight of the nine, without the car stop.
 MFNET = (*("unlabelled", "car", "person", "bike", "curve", "car stop", "guardrail", "colour cone", "bump"),)
+PRINT = len(MFNET)  # the letters on a sign, which scenes alone have
 LABEL_FOLDERS = ("segmentation_labels", "labels", "label")  # of MSRS and of copies of it, in any case
 
 # Widths of the four levels: 210,921 and 329,169 parameters with one channel and nine classes.
@@ -110,12 +112,30 @@ def recall(counts: Tensor) -> Tensor:
 # Data: images with labels, one at a time, then cut or stacked into `Labelled`.
 
 
-def of_scenes(pairs: Iterable[Pair]) -> Iterator[Labelled]:
-    """Pairs and labels of scenes at half their sides, one at a time; UserError for pairs without truth."""
+def of_scenes(pairs: Iterable[Pair], signs: bool = False) -> Iterator[Labelled]:
+    """Pairs and labels of scenes at half their sides, one at a time; UserError for pairs without truth.
+
+    With `signs` the scenes are those of the case "sign", and its letters are class PRINT.
+    """
     for pair in pairs:
         if pair.truth is None:
             raise UserError(f"{pair.name} has no labels; take scenes, or read_mfnet or read_msrs of a folder")
-        yield halved(Labelled(pair.ir, pair.vi, pair.truth.labels[None]))
+        labels = pair.truth.labels
+        if signs:
+            labels = torch.where(letters(pair.truth), PRINT, labels)
+        yield halved(Labelled(pair.ir, pair.vi, labels[None]))
+
+
+def letters(truth: Truth) -> Tensor:
+    """Where the print of a scene of the case "sign" is bright in the clear view, (H, W) bool.
+
+    It is paint of one temperature with its ground, so no infrared camera sees it.
+    """
+    board = (truth.owner == truth.owner.max()) & (truth.labels == 0)
+    if not board.any():
+        return board
+    level = truth.vi[0, 0]
+    return board & (level > (level[board].min() + level[board].max()) / 2)
 
 
 def read_mfnet(folder: str | Path, split: str) -> Iterator[Labelled]:

@@ -11,15 +11,18 @@ from sklearn.metrics import confusion_matrix, jaccard_score, recall_score
 from fusionlab.crops import Labelled
 from fusionlab.data import open_pairs
 from fusionlab.errors import UserError
+from fusionlab.scenes import Settings, open_scenes
 from fusionlab.tasks.segmentation import (
     MFNET,
     NARROW,
+    PRINT,
     WIDE,
     Segmenter,
     confusion,
     halved,
     iou,
     keep_classes,
+    letters,
     of_scenes,
     read_mfnet,
     read_msrs,
@@ -99,6 +102,21 @@ def test_scenes_come_at_half_their_sides_with_chosen_classes():
     assert halved(Labelled(*(torch.ones(1, 1, 5, 7),) * 2, torch.ones(1, 5, 7))).labels.shape == (1, 2, 3)
     with pytest.raises(UserError, match="has no labels"):
         next(of_scenes([pair.__class__("mine", pair.ir, pair.vi)]))
+
+
+def test_the_letters_of_a_sign_are_seen_by_the_visible_camera_alone():
+    """Pixels of the print part in bright and dark; in infrared both are alike."""
+    pairs = open_scenes(3, 0, "train", settings=Settings(case="sign"))
+    for pair, seen in zip(pairs, of_scenes(pairs, signs=True)):
+        ink = letters(pair.truth)
+        board = (pair.truth.owner == pair.truth.owner.max()) & (pair.truth.labels == 0)
+        assert 0.1 < ink.sum() / board.sum() < 0.6 and not (ink & ~board).any()
+        contrast = {}
+        for role in ("vi", "ir"):
+            image = getattr(pair, role)[0, 0]
+            contrast[role] = (image[ink].mean() - image[board & ~ink].mean()).abs().item()
+        assert contrast["vi"] > 0.05 > 5 * contrast["ir"], contrast
+        assert torch.equal(seen.labels[0] == PRINT, ink[::2, ::2])
 
 
 def test_squares_hold_what_is_labelled_wherever_it_is():
