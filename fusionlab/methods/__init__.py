@@ -66,6 +66,7 @@ METHODS = {
     "average": Method("baselines.average", reach=0),
     "maximum": Method("baselines.maximum", reach=0),
     "laplacian": Method("baselines.laplacian", reach=60),
+    "caf": Method("caf.FusionNetwork", {"ours": (Shipped("caf"),)}, reach=6),
     "comofusion": Method("comofusion.CoMoFusion", {"ours": (Shipped("comofusion"),)}, channels_last=True),
     "mmdrfuse": Method(
         "mmdrfuse.Student",

@@ -6,9 +6,9 @@ from pathlib import Path
 from fusionlab.bench import table
 from fusionlab.bench.records import Record
 from fusionlab.errors import UserError
-from fusionlab.targets import comofusion, dmfuse, metrics, mmdrfuse, scenes
+from fusionlab.targets import caf, comofusion, dmfuse, metrics, mmdrfuse, scenes
 
-TARGETS = comofusion.TABLES | dmfuse.TABLES | mmdrfuse.TABLES | scenes.TABLES | metrics.TABLES
+TARGETS = caf.TABLES | comofusion.TABLES | dmfuse.TABLES | mmdrfuse.TABLES | scenes.TABLES | metrics.TABLES
 
 
 def reproduce(
