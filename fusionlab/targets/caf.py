@@ -273,6 +273,7 @@ TRIALS = {
 
 # Table 2 in kind: one segmentation network for each fuser, on scenes in four conditions.
 
+COLUMNS = ("Unlabelled", "Car", "Person")
 SEEN = {"smoke": 2, "laptop": 64}
 
 
@@ -305,7 +306,7 @@ def by_segmentation(method: str, pairs: Pairs, run: Run) -> Iterator[Score]:
     for seen in fused(pairs):
         counts += confusion(said_of(judge, seen.ir), seen.labels, 3)
     for kind, values in (("Acc", recall(counts)), ("IoU", iou(counts))):
-        for name, value in zip(("Unlabelled", "Car", "Person"), (100 * values).tolist(), strict=True):
+        for name, value in zip(COLUMNS, (100 * values).tolist(), strict=True):
             yield Score(f"{name} {kind}", value, "%", weights=fuser.sha256)
         yield Score(f"m{kind}", 100 * values.mean().item(), "%", weights=fuser.sha256)
 
