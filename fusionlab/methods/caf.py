@@ -82,7 +82,7 @@ RECIPES = {
 # What is shipped: the search on scenes, the whole network on crops of RoadScene.
 MODEL = {
     "smoke": RECIPES["smoke"],
-    "laptop": replace(RECIPES["laptop"], fusion=1500, rate=2e-3, schedule="cosine"),
+    "laptop": replace(RECIPES["laptop"], fusion=1000, rate=2e-3, schedule="cosine"),
 }
 # A segmentation network on what others fuse (Table 2).
 SEGMENTATION = {"smoke": RECIPES["smoke"], "laptop": replace(RECIPES["laptop"], task=400, task_rate=2e-3)}
