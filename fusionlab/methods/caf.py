@@ -79,7 +79,7 @@ RECIPES = {
     "gpu": Recipe(3000, 3000, 2000, 8, 128, 1e-3, beta_rate=1e-2, warmup=500, beta_every=4),
 }
 
-# What is shipped: the search on scenes, the whole network on crops of RoadScene.
+# What is shipped: fusion on crops of RoadScene, by weights that were searched on scenes.
 MODEL = {
     "smoke": RECIPES["smoke"],
     "laptop": replace(RECIPES["laptop"], fusion=1000, rate=2e-3, schedule="cosine"),
