@@ -34,9 +34,9 @@ from fusionlab.methods.tricks import TRICKS
 from fusionlab.scenes import Settings, open_scenes
 from fusionlab.targets.comofusion import slug
 from fusionlab.tasks.segmentation import (
+    LETTERS,
     MFNET,
     NARROW,
-    PRINT,
     Segmenter,
     confusion,
     iou,
@@ -49,14 +49,14 @@ from fusionlab.tasks.segmentation import (
 )
 from fusionlab.training import seeded
 
-CAR, PERSON = MFNET.index("car"), MFNET.index("person")
-NAMES = {CAR: "Car", PERSON: "Person", PRINT: "Letters"}
-TASKS = {"people": (PERSON,), "letters": (PRINT,), "both": (PERSON, PRINT)}
+CAR_NUMBER, PERSON_NUMBER = MFNET.index("car"), MFNET.index("person")
+NAMES = {CAR_NUMBER: "Car", PERSON_NUMBER: "Person", LETTERS: "Letters"}
+TASKS = {"people": (PERSON_NUMBER,), "letters": (LETTERS,), "both": (PERSON_NUMBER, LETTERS)}
 
 SIGN = Settings(case="sign")
-SCENES = {"smoke": 2, "laptop": 48}  # for training, and as many for validation
+STREETS = {"smoke": 2, "laptop": 48}  # for training, and as many for validation
 SQUARES = 4  # of each of them
-TINY = (8, 16, 16, 16)  # widths of the task network here: 25,000 parameters
+JUDGE_WIDTHS = (8, 16, 16, 16)  # widths of the task network here: 25,000 parameters
 
 
 # Streets with a sign, with labels, at half their sides.
@@ -81,7 +81,7 @@ class Task(NamedTuple):
     validation: Labelled
     loss: TaskLoss
 
-    def network(self, seed: int, widths: Sequence[int] = TINY) -> nn.Module:
+    def network(self, seed: int, widths: Sequence[int] = JUDGE_WIDTHS) -> nn.Module:
         """A fresh task network."""
         with seeded(seed):
             return Segmenter(1 + len(self.classes), widths).to(self.training.ir.device)
@@ -92,7 +92,7 @@ def task_of(name: str, run: Run, shuffled: bool = False) -> Task:
     classes = TASKS[name]
     parts = []
     for split in ("train", "val"):
-        scenes = labelled(SCENES[run.profile], run.seed, split)
+        scenes = labelled(STREETS[run.profile], run.seed, split)
         cut = squares((keep_classes(seen, classes) for seen in scenes), size(run), SQUARES, run.seed)
         if shuffled:
             cut = cut._replace(labels=cut.labels.roll(SQUARES, dims=0))  # those of the next scene
@@ -166,7 +166,7 @@ def searched(task: str, network: str, run: Run, shuffled: bool = False) -> tuple
     return found.by_name(), fusion
 
 
-def weights_of(trial: Trial, run: Run) -> dict[str, float]:
+def loss_weights(trial: Trial, run: Run) -> dict[str, float]:
     """What a trial's fusion network is trained under; "random" weights are uniform on the simplex."""
     if trial.weights == "searched":
         return searched(trial.task, trial.network, run)[0]
@@ -189,17 +189,17 @@ def by_trial(trial: Trial, pairs: Pairs, run: Run) -> Iterator[Score]:
         stage = kept / f"task-{run.seed}.safetensors"
         train_task(judge, given.loss, fusion, given.training, recipe, run.seed, stage)
     else:
-        fusion, weights = fresh(trial.network, run), weights_of(trial, run)
+        fusion, weights = fresh(trial.network, run), loss_weights(trial, run)
         images = [
             (seen.ir.to(run.device), seen.vi.to(run.device))
-            for seen in labelled(SCENES[run.profile], run.seed, "train")
+            for seen in labelled(STREETS[run.profile], run.seed, "train")
         ]
         train_hierarchically(
             *(fusion, judge, given.loss, images, given.training, weights, recipe, run.seed, kept)
         )
     fuser = Fuser(trial.weights, "trained by this run", "none", fusion.eval())
     yield from judged(fuser, judge, given.classes, len(pairs))
-    yield from nearness(fuser, len(pairs), run)
+    yield from distances(fuser, len(pairs), run)
 
 
 def judged(fuser: Fuser, judge: nn.Module, classes: Sequence[int], n: int) -> Iterator[Score]:
@@ -215,7 +215,7 @@ def judged(fuser: Fuser, judge: nn.Module, classes: Sequence[int], n: int) -> It
     yield Score("mean IoU", found.mean().item(), note="of the task's classes", of=signs(n, 0, "test"))
 
 
-def nearness(fuser: Fuser, n: int, run: Run) -> Iterator[Score]:
+def distances(fuser: Fuser, n: int, run: Run) -> Iterator[Score]:
     """Mean distance to both sources and their maximum in grey levels, and MI and VIF, on the same scenes."""
     conventionally = conventional(partial(fuse, fuser), {"caf": ("MI", "VIF")})
 
@@ -237,7 +237,7 @@ def by_search(row: Mapping[str, Any], pairs: Pairs, run: Run) -> Iterator[Score]
     for name, value in weights.items():
         yield Score(f"weight {name}", value, "of 1", note="found by this run", of=None)
     fuser = Fuser("searched", "trained by this run", "none", fusion.eval())
-    yield from nearness(fuser, len(pairs), run)
+    yield from distances(fuser, len(pairs), run)
 
 
 def tasks_drawn(rows: Sequence[str], pairs: Pairs, run: Run) -> dict[str, Tensor]:
@@ -273,7 +273,7 @@ TRIALS = {
 
 # Table 2 in kind: one segmentation network for each fuser, on scenes in four conditions.
 
-COLUMNS = ("Unlabelled", "Car", "Person")
+TABLE2_CLASSES = ("Unlabelled", "Car", "Person")
 SEEN = {"smoke": 2, "laptop": 64}
 
 
@@ -286,7 +286,7 @@ def fuser_of_row(method: str, device: str) -> Fuser:
 
 def by_segmentation(method: str, pairs: Pairs, run: Run) -> Iterator[Score]:
     """A U-Net of 211,000 parameters trained on what the method fuses: Acc and IoU on unseen scenes."""
-    fuser, classes = fuser_of_row(method, run.device), (CAR, PERSON)
+    fuser, classes = fuser_of_row(method, run.device), (CAR_NUMBER, PERSON_NUMBER)
 
     def fused(pairs: Pairs) -> Iterator[Labelled]:
         for pair, seen in zip(pairs, of_scenes(pairs)):
@@ -306,7 +306,7 @@ def by_segmentation(method: str, pairs: Pairs, run: Run) -> Iterator[Score]:
     for seen in fused(pairs):
         counts += confusion(said_of(judge, seen.ir), seen.labels, 3)
     for kind, values in (("Acc", recall(counts)), ("IoU", iou(counts))):
-        for name, value in zip(COLUMNS, (100 * values).tolist(), strict=True):
+        for name, value in zip(TABLE2_CLASSES, (100 * values).tolist(), strict=True):
             yield Score(f"{name} {kind}", value, "%", weights=fuser.sha256)
         yield Score(f"m{kind}", 100 * values.mean().item(), "%", weights=fuser.sha256)
 

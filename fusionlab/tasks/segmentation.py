@@ -24,7 +24,7 @@ from fusionlab.scenes import Truth
 
 # Class numbers of MFNet, MSRS and the scenes; the paper shows eight of the nine, without the car stop.
 MFNET = (*("unlabelled", "car", "person", "bike", "curve", "car stop", "guardrail", "colour cone", "bump"),)
-PRINT = len(MFNET)  # the letters on a sign, which scenes alone have
+LETTERS = len(MFNET)  # the letters on a sign, which scenes alone have
 LABEL_FOLDERS = ("segmentation_labels", "labels", "label")  # of MSRS and of copies of it, in any case
 
 # Widths of the four levels: 210,921 and 329,169 parameters with one channel and nine classes.
@@ -115,14 +115,14 @@ def recall(counts: Tensor) -> Tensor:
 def of_scenes(pairs: Iterable[Pair], signs: bool = False) -> Iterator[Labelled]:
     """Pairs and labels of scenes at half their sides, one at a time; UserError for pairs without truth.
 
-    With `signs` the scenes are those of the case "sign", and its letters are class PRINT.
+    With `signs` the scenes are those of the case "sign", and its letters are class LETTERS.
     """
     for pair in pairs:
         if pair.truth is None:
             raise UserError(f"{pair.name} has no labels; take scenes, or read_mfnet or read_msrs of a folder")
         labels = pair.truth.labels
         if signs:
-            labels = torch.where(letters(pair.truth), PRINT, labels)
+            labels = torch.where(letters(pair.truth), LETTERS, labels)
         yield halved(Labelled(pair.ir, pair.vi, labels[None]))
 
 

@@ -79,7 +79,7 @@ def test_every_network_and_every_weighting_has_its_trial():
     } == (set(caf.WEIGHTS))
     for name, weights in caf.WEIGHTS.items():
         assert sum(weights.values()) == pytest.approx(1) and set(weights) <= set(caf.TERMS), name
-    drawn = [caf.weights_of(caf.Trial("both", "random"), Run.begin(None, "smoke", seed)) for seed in (0, 1)]
+    drawn = [caf.loss_weights(caf.Trial("both", "random"), Run.begin(None, "smoke", seed)) for seed in (0, 1)]
     assert sum(drawn[0].values()) == pytest.approx(1) and drawn[0] != drawn[1]
 
 
@@ -89,7 +89,7 @@ def test_table2_has_the_columns_of_the_printed_one(tmp_path):
     wanted = {
         m
         for m in printed("caf", "table2", "MFNet", "Visible")
-        if m.split()[0] in caf.COLUMNS + ("mAcc", "mIoU")
+        if m.split()[0] in caf.TABLE2_CLASSES + ("mAcc", "mIoU")
     }
     assert metrics == wanted
     assert {record.unit for record in found.values()} == {"%"}

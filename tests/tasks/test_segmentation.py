@@ -13,9 +13,9 @@ from fusionlab.data import open_pairs
 from fusionlab.errors import UserError
 from fusionlab.scenes import Settings, open_scenes
 from fusionlab.tasks.segmentation import (
+    LETTERS,
     MFNET,
     NARROW,
-    PRINT,
     WIDE,
     Segmenter,
     confusion,
@@ -116,7 +116,7 @@ def test_the_letters_of_a_sign_are_seen_by_the_visible_camera_alone():
             image = getattr(pair, role)[0, 0]
             contrast[role] = (image[ink].mean() - image[board & ~ink].mean()).abs().item()
         assert contrast["vi"] > 0.05 > 5 * contrast["ir"], contrast
-        assert torch.equal(seen.labels[0] == PRINT, ink[::2, ::2])
+        assert torch.equal(seen.labels[0] == LETTERS, ink[::2, ::2])
 
 
 def test_squares_hold_what_is_labelled_wherever_it_is():
