@@ -66,7 +66,6 @@ METHODS = {
     "average": Method("baselines.average", reach=0),
     "maximum": Method("baselines.maximum", reach=0),
     "laplacian": Method("baselines.laplacian", reach=60),
-    "caf": Method("caf.FusionNetwork", {"ours": (Shipped("caf"),)}, reach=6),
     "comofusion": Method("comofusion.CoMoFusion", {"ours": (Shipped("comofusion"),)}, channels_last=True),
     "mmdrfuse": Method(
         "mmdrfuse.Student",
@@ -80,4 +79,5 @@ METHODS = {
     "mmdrfuse-teacher-half": Method(
         "mmdrfuse.Teacher", {"ours": (Shipped("mmdrfuse_teacher_half"),)}, settings={"width": 16}, reach=26
     ),
+    "caf": Method("caf.FusionNetwork", {"ours": (Shipped("caf"),)}, reach=6),
 }

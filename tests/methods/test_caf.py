@@ -1,5 +1,6 @@
 """CAF: its network and losses against closed forms, each released slip, and the search at the smallest."""
 
+import json
 import signal
 from dataclasses import replace
 
@@ -7,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import nn
 
 from fusionlab.bilevel import as_function, finite_difference, parameters_of, single_step
 from fusionlab.crops import Labelled
 from fusionlab.data.pair import to_uint8
 from fusionlab.errors import UserError
+from fusionlab.fuser import load
 from fusionlab.losses.space import (
     SPACE,
     fusion_loss,
@@ -25,7 +28,9 @@ from fusionlab.methods.caf import (
     FusionNetwork,
     LossWeights,
     Recipe,
+    save,
     search,
+    train,
     train_hierarchically,
 )
 from fusionlab.methods.comofusion import CoMoFusion
@@ -223,6 +228,24 @@ def test_hierarchical_training_moves_fusion_first_and_then_the_task_alone(tmp_pa
     assert sorted(file.name for file in tmp_path.glob("*.safetensors")) == [
         "fusion-0.safetensors", "task-0.safetensors",
     ]  # fmt: skip
+
+
+def test_a_saved_network_says_its_width_and_the_weights_that_made_it(tmp_path):
+    """Half precision but for the counters of batch norm; the rate that falls starts as the constant one."""
+    weights, data = {"l1_max": 0.25, "gradient_max": 0.75}, labelled()
+    images = [(ir[None], vi[None]) for ir, vi in zip(data.ir, data.vi)]
+    network, other = net(6), net(6)
+    falling = train(network, images, weights, replace(SMALL, schedule="cosine"))
+    constant = train(other, images, weights, SMALL)
+    assert falling[:2] == constant[:2] and falling[2] != constant[2]
+    fuser = load("caf", save(network, tmp_path / "mine.safetensors", weights))
+    with safe_open(tmp_path / "mine.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["weights"]) == weights
+    assert fuser.network.settings == {"width": 6}
+    for key, value in network.eval().state_dict().items():
+        kept = fuser.network.state_dict()[key]
+        assert torch.equal(kept, value.half().float() if value.is_floating_point() else value), key
+    assert fuser.network.stem_ir[1].num_batches_tracked == SMALL.fusion
 
 
 def test_recipes_are_the_printed_ones():
