@@ -95,6 +95,13 @@ def test_table2_has_the_columns_of_the_printed_one(tmp_path):
     assert {record.unit for record in found.values()} == {"%"}
 
 
+def test_figure7_scores_in_both_conventions_and_beside_baselines(shared, tmp_path):
+    found = measured("caf/figure7", tmp_path, "average")
+    assert {metric for _, metric in found} == {"MI", "SD", "SCD", "VIF", "Qabf", "SSIM"}
+    assert {record.data for record in found.values()} == {"roadscene", "tno"}
+    assert {"average", "maximum", "caf"} < set(caf.TABLES["caf/figure7"].rows)
+
+
 def test_the_model_is_small_and_says_what_made_it(shared, tmp_path):
     found = measured("caf/model", tmp_path, "both")
     assert {record.split for record in found.values()} == {"val", "test"}  # RoadScene's, and streets
