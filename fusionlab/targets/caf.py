@@ -18,9 +18,9 @@ from fusionlab.data import Pair, Pairs, open_pairs
 from fusionlab.fuser import Fuser, fuse, load
 from fusionlab.losses.space import SPACE
 from fusionlab.methods.caf import (
+    JUDGED,
     MODEL,
     RECIPES,
-    SEGMENTATION,
     FusionNetwork,
     TaskLoss,
     save,
@@ -182,7 +182,7 @@ def by_trial(trial: Trial, pairs: Pairs, run: Run) -> Iterator[Score]:
     IoU of each class and their mean, without what is unlabelled; how far the image is from both sources and
     their maximum; MI and VIF in the paper's convention.
     """
-    given, recipe = task_of(trial.task, run), RECIPES[run.profile]
+    given, recipe = task_of(trial.task, run), JUDGED[run.profile]
     judge, kept = given.network(run.seed), run.checkpoints / slug("-".join(trial)).replace(",", "")
     if trial.weights in ("infrared", "visible"):
         fusion: nn.Module = Source(trial.weights)
@@ -296,7 +296,7 @@ def by_segmentation(method: str, pairs: Pairs, run: Run) -> Iterator[Score]:
             yield keep_classes(Labelled(half, half, seen.labels.to(run.device)), classes)
 
     training = open_pairs("scenes", SEEN[run.profile], seed=run.seed, split="train")
-    recipe = SEGMENTATION[run.profile]
+    recipe = JUDGED[run.profile]
     cut = squares(fused(training), recipe.size, SQUARES, run.seed)
     with seeded(run.seed):
         judge = Segmenter(1 + len(classes), NARROW).to(run.device)
@@ -344,12 +344,12 @@ def for_tasks(fuser: Fuser, run: Run) -> Iterator[Score]:
     """Mean IoU of task networks of three seeds that see what a fuser makes of streets with a sign."""
     given = task_of("both", run)
     found: dict[str, list[Score]] = {}
-    n = JUDGED[run.profile]
+    n = UNSEEN[run.profile]
     fused = fuser(given.training.ir, given.training.vi)
     training = Labelled(fused, fused, given.training.labels)
     for seed in range(3):
         judge = given.network(seed)
-        train_task(judge, given.loss, Source("infrared"), training, RECIPES[run.profile], seed)
+        train_task(judge, given.loss, Source("infrared"), training, JUDGED[run.profile], seed)
         for score in judged(fuser, judge, given.classes, n):
             found.setdefault(score.metric, []).append(score)
     for scores in found.values():
@@ -365,7 +365,7 @@ def by_fuser(method: str, pairs: Pairs, run: Run) -> Iterator[Score]:
     yield from scored(conventional(partial(fuse, fuser), wanted, fuser.sha256), pairs, run.device, method)
 
 
-JUDGED = {"smoke": 2, "laptop": 32}
+UNSEEN = {"smoke": 2, "laptop": 32}
 
 TABLES = {
     "caf/figure5": Table(
