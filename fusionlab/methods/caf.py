@@ -82,7 +82,7 @@ RECIPES = {
 # What is shipped: fusion on crops of RoadScene, by weights that were searched on scenes.
 MODEL = {
     "smoke": RECIPES["smoke"],
-    "laptop": replace(RECIPES["laptop"], fusion=1000, rate=2e-3, schedule="cosine"),
+    "laptop": replace(RECIPES["laptop"], fusion=500, rate=2e-3, schedule="cosine"),
 }
 # Fusion under given weights, and a segmentation network that judges what is fused (Tables 2 and 3).
 JUDGED = {"smoke": RECIPES["smoke"], "laptop": replace(RECIPES["laptop"], task=400, task_rate=3e-3)}
