@@ -1,10 +1,13 @@
-"""DMFuse's tables: what Table 5 counts beside what it prints, denoisers and recipes at smoke."""
+"""DMFuse's tables: what Table 5 counts beside what it prints, and which images each training sees."""
 
 import pytest
 
 from fusionlab import targets
 from fusionlab.bench import records
 from fusionlab.bench.results import printed
+from fusionlab.bench.run import Run
+from fusionlab.data import open_pairs
+from fusionlab.targets import dmfuse
 
 # Facts: Params without GroupNorm (M), Flops of one pass each (G), one U-Net pass (G).
 COUNTS = {
@@ -46,3 +49,33 @@ def test_the_recipes_train_in_one_run_and_are_scored(shared, tmp_path):
         "paper-0.safetensors",
         "released-0.safetensors",
     ]
+
+
+def test_our_model_and_its_control_share_nothing_but_the_recipe_of_the_head(shared, tmp_path, seen):
+    made = targets.reproduce("dmfuse/model", tmp_path, profile="smoke")
+    assert records.lint(made) == [] and {r.split for r in made} == {"val"}
+    weights = {r.row: r.weights for r in made}
+    assert len(set(weights.values())) == 5 and weights["average"] == "none"
+    assert {file.name for file in tmp_path.glob("checkpoints/*/ddpm*")} == {"ddpm-edm-8-0.safetensors"}
+    unseen = set(seen.of(open_pairs("roadscene", 2, split="val")))
+    assert all(set(scored) == unseen for scored in seen.scored)
+    assert unseen.isdisjoint(seen.of(open_pairs("roadscene", split="train")))
+
+
+def test_table4_trains_each_row_on_its_own_images(shared, tmp_path, monkeypatch):
+    fed, train = {}, dmfuse.train
+
+    def watched(recipe, pairs, seed, device, checkpoints, name, singles):
+        fed[name] = (recipe.pretext, len(singles))
+        return train(recipe, pairs, seed, device, checkpoints, name, singles)
+
+    monkeypatch.setattr(dmfuse, "train", watched)
+    made = targets.reproduce("dmfuse/table4", tmp_path, profile="smoke")
+    assert records.lint(made) == [] and len({r.weights for r in made}) == 4
+    run = Run.begin(None, "smoke")
+    streets, photographs = len(dmfuse.streets(run)), len(dmfuse.photographs(run))
+    assert fed == {
+        "RoadScene": ("ddpm", streets), "photographs": ("ddpm", photographs),
+        "both": ("ddpm", streets + photographs), "random-layers": ("random", 0),
+    }  # fmt: skip
+    assert min(streets, photographs) > 50
