@@ -91,7 +91,7 @@ def by_name(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
 # of a seed share.
 ABLATION = MODEL | {
     "laptop": replace(
-        MODEL["laptop"], first=Stage(300, 8, 64, 1e-3), second=Stage(120, 2, 64, 1e-3), ema=0.98
+        MODEL["laptop"], first=Stage(300, 8, 64, 1e-3), second=Stage(120, 2, 64, 1e-3), ema=0.98, gamma=5e-2
     ),
     "gpu": replace(MODEL["laptop"], first=Stage(12_000, 8, 64, 4e-4), second=Stage(1200, 4, 64, 1e-3)),
 }
