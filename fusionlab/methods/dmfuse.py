@@ -139,7 +139,8 @@ class DMFuse(nn.Module):
             "blocks": list(blocks), "fusion": fusion, "fill": fill, "answer": answer, "dropout": dropout,
         }  # fmt: skip
         self.channels, self.fill, self.answer = channels, fill, answer
-        self.timesteps, self.blocks, self.decodes = tuple(timesteps), tuple(blocks), half == "decoder"
+        self.timesteps, self.blocks = tuple(timesteps), tuple(blocks)
+        self.side: Half = half  # torch has a method of that name
         self.alpha_bars, self.coefficients, scale = noise_of(noise)
         self.unet = UNet(
             channels, width, MULTIPLIERS, blocks=2, film=False, attention=True, dropout=dropout, scale=scale
@@ -157,17 +158,17 @@ class DMFuse(nn.Module):
         Each holds all timesteps. Each timestep has its own noise, the same for all images of a batch, so that
         no image depends on its neighbours; drawn on the CPU, for the same numbers everywhere.
         """
+        found = [self.maps_at(image, t, self.side, generator) for t in self.timesteps]
+        return [torch.cat([maps[block] for maps in found], dim=1) for block in self.blocks]
+
+    def maps_at(self, image: Tensor, t: int, half: Half, generator: torch.Generator) -> list[Tensor]:
+        """All fifteen maps of one half of the U-Net at timestep t, fine first, each a block's."""
         x = (2 * image - 1).expand(-1, self.channels, -1, -1)
-        found = []
-        for t in self.timesteps:
-            z = torch.randn(1, *x.shape[1:], generator=generator).to(x)
-            sigma = sigma_of(self.alpha_bars[t]).to(x)
-            c = self.coefficients(sigma)
-            maps = self.unet.encode(c.c_in * (x + sigma * z), c.c_noise)
-            if self.decodes:
-                maps = self.unet.decode(maps, c.c_noise)[::-1]
-            found.append([maps[block] for block in self.blocks])
-        return [torch.cat(level, dim=1) for level in zip(*found)]
+        z = torch.randn(1, *x.shape[1:], generator=generator).to(x)
+        sigma = sigma_of(self.alpha_bars[t]).to(x)
+        c = self.coefficients(sigma)
+        encoded = self.unet.encode(c.c_in * (x + sigma * z), c.c_noise)
+        return encoded if half == "encoder" else self.unet.decode(encoded, c.c_noise)[::-1]
 
     def forward(self, ir: Tensor, vi: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Fuses two (B, 1, H, W) images in [0, 1]; without a generator with the noise of seed 0.

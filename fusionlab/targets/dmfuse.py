@@ -1,7 +1,7 @@
 """DMFuse: two columns of Table 5 without training, denoisers in a fair fight, the paper's own recipe."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
@@ -14,13 +14,10 @@ from torch import Tensor, nn
 from fusionlab.bench.cost import counted, seconds
 from fusionlab.bench.run import Run
 from fusionlab.bench.table import Score, Table, conventional, each, scored
-from fusionlab.crops import Stage, draw_crops
-from fusionlab.data import Pair, Pairs, open_pairs
+from fusionlab.crops import Stage
+from fusionlab.data import Pairs, open_pairs
 from fusionlab.data.pair import luminance
 from fusionlab.data.sources import read_photos
-from fusionlab.diffusion.ddpm import linear_schedule, sigma_of
-from fusionlab.diffusion.edm import Denoiser
-from fusionlab.diffusion.spectral import SpectralGaussian
 from fusionlab.fuser import Fuser, fuse, load
 from fusionlab.machine import processor
 from fusionlab.methods.dmfuse import (
@@ -29,10 +26,8 @@ from fusionlab.methods.dmfuse import (
     OURS,
     RECIPES,
     DMFuse,
-    Noise,
     save,
     train,
-    train_ddpm,
 )
 from fusionlab.targets.comofusion import slug, strip
 from fusionlab.targets.mmdrfuse import middle
@@ -166,16 +161,7 @@ def crops_of_largest(grid: tuple[int, int], pairs: Pairs, run: Run) -> Iterator[
         yield Score(f"crops of the {k} largest", crops, "crops")
 
 
-# Denoisers: the same U-Net twice, one predicting the noise, one inside EDM's preconditioning, with equal
-# budgets, beside a filter that needs no training but the power spectrum.
-
-JUDGED_AT = (50, 100, 250, 500)
-CROP = 64
-DENOISERS = {
-    "smoke": Stage(2, 2, CROP, 4e-4),
-    "laptop": Stage(12_000, 8, CROP, 4e-4),
-    "gpu": Stage(40_000, 64, CROP, 4e-4),
-}
+# The recipes as printed and as released, whole.
 
 
 def singles(run: Run) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
@@ -183,64 +169,6 @@ def singles(run: Run) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
     pairs = open_pairs("roadscene", split="train")
     images = [(pair.ir.to(run.device), pair.vi.to(run.device)) for pair in pairs]
     return images, [luminance(photo).to(run.device) for photo in read_photos("train")]
-
-
-def trained_denoiser(noise: Noise, run: Run) -> Denoiser:
-    """The U-Net of a profile's budget as a denoiser; the network is kept in the run."""
-    images, photos = singles(run)
-    with seeded(run.seed):
-        network = DMFuse(**OURS | {"noise": noise}).to(run.device)  # type: ignore[arg-type]  # checked there
-    stage = replace(DENOISERS[run.profile], seed=run.seed)
-    everything = [image for pair in images for image in pair] + photos
-    checkpoint = run.checkpoints / f"{noise}-{run.seed}.safetensors"
-    train_ddpm(network, everything, stage, ema=0.999, checkpoint=checkpoint)
-    save(network, run.weights(noise))
-    return network.eval().denoiser
-
-
-def training_crops(run: Run) -> Tensor:
-    """4096 crops of what the networks are trained on, in [-1, 1]; fewer at smoke."""
-    images, photos = singles(run)
-    everything = [(image, image) for pair in images for image in pair] + [(photo, photo) for photo in photos]
-    number = 64 if run.profile == "smoke" else 4096
-    return 2 * draw_crops(everything, number, CROP, torch.Generator().manual_seed(run.seed))[0] - 1
-
-
-def wiener(run: Run) -> Denoiser:
-    """The line to beat, from the power spectrum of the training crops."""
-    return SpectralGaussian.fit(training_crops(run)).denoise
-
-
-def pixelwise(run: Run) -> Denoiser:
-    """The control: as if pixels knew nothing of each other, each moved to the mean by the variance alone."""
-    crops = training_crops(run)
-    mean, variance = crops.mean(), crops.var()
-    return lambda x, sigma: mean + variance / (variance + torch.as_tensor(sigma) ** 2) * (x - mean)
-
-
-@torch.no_grad()
-def against_noise(make: Callable[[Run], Denoiser], pairs: Pairs, run: Run) -> Iterator[Score]:
-    """Squared error of the noise (Eq. 4) at DDPM's linear t, on four crops of each image of held-out pairs.
-
-    Crops and noise are the same for every denoiser and seed.
-    """
-    with torch.enable_grad():
-        denoise = make(run)
-    schedule = linear_schedule()
-
-    def of_pair(pair: Pair) -> Iterator[Score]:
-        generator = torch.Generator().manual_seed(0)
-        crops = 2 * torch.cat(draw_crops([(pair.ir, pair.vi)], 4, CROP, generator)) - 1
-        for t in JUDGED_AT:
-            sigma = sigma_of(schedule[t]).to(crops)
-            z = torch.randn(crops.shape, generator=generator).to(crops)
-            error = (denoise(crops + sigma * z, sigma) - crops) / sigma
-            yield Score(f"eps-MSE at t {t}", error.square().mean().item())
-
-    yield from scored(of_pair, pairs, run.device)
-
-
-# The recipes as printed and as released, whole.
 
 
 def read_back(network: DMFuse, name: str, run: Run) -> Fuser:
@@ -333,23 +261,6 @@ TABLES = {
         profiles={"laptop": None},
         device="cpu",
         differs="no table of the paper: it gives the number of crops, but no list of images.",
-    ),
-    "dmfuse/denoisers": Table(
-        {
-            "noise prediction": partial(trained_denoiser, "paper"),
-            "EDM preconditioning": partial(trained_denoiser, "edm"),
-            "Wiener filter": wiener,
-            "pixel by pixel": pixelwise,
-        },
-        each(against_noise),
-        ("roadscene",),
-        splits=("val",),
-        profiles={"smoke": 2, "laptop": None, "gpu": None},
-        differs=(
-            "no table of the paper: a study of our own. Both networks have the same weights to learn, the "
-            "same crops and the same number of steps, so the same CPU seconds."
-        ),
-        trains=True,
     ),
     # As printed and as released, on RoadScene and BSDS where theirs are COCO and TNO: resumable.
     "dmfuse/recipe": Table(

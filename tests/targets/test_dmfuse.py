@@ -10,7 +10,6 @@ import torch
 from fusionlab import load, targets
 from fusionlab.bench import records
 from fusionlab.bench.results import printed
-from fusionlab.bench.run import Run
 from fusionlab.data import open_pairs
 from fusionlab.methods import METHODS, Method
 from fusionlab.metrics import CONVENTIONS
@@ -131,39 +130,6 @@ def test_crops_of_tno_are_counted(shared, tmp_path):
         ]
         whole = [crop for crop in one_by_one if crop.shape[-2:] == (256, 256)]
         assert dmfuse.grid_crops(image, 256, 12) == len(whole)
-
-
-def test_denoisers_are_trained_apart_from_what_they_are_judged_on(shared, tmp_path, monkeypatch, seen):
-    trained = []
-    train_ddpm = dmfuse.train_ddpm
-
-    def watched(model, images, *arguments, **options):
-        trained.append(len(images))
-        return train_ddpm(model, images, *arguments, **options)
-
-    monkeypatch.setattr(dmfuse, "train_ddpm", watched)
-    made = targets.reproduce("dmfuse/denoisers", tmp_path, profile="smoke")
-    assert records.lint(made) == []
-    value = {(record.row, record.metric): record.value for record in made}
-    rows = list(dmfuse.TABLES["dmfuse/denoisers"].rows)
-    assert len(value) == len(rows) * len(dmfuse.JUDGED_AT) and {r.split for r in made} == {"val"}
-    pairs, photos = dmfuse.singles(Run.begin(None, "smoke"))
-    assert trained == [2 * len(pairs) + len(photos)] * 2
-    unseen = open_pairs("roadscene", 2, split="val")
-    assert all(scored == seen.of(unseen) for scored in seen.scored)
-    assert set(seen.of(unseen)).isdisjoint(seen.of(open_pairs("roadscene", split="train")))
-    for t in dmfuse.JUDGED_AT:
-        line, control = (value[row, f"eps-MSE at t {t}"] for row in ("Wiener filter", "pixel by pixel"))
-        assert 0 < line < 0.75 * control < 1  # neighbours help
-        # Untrained: one answers 0 for the noise, the other c_skip x, the best for deviation 0.5 alone.
-        assert value["noise prediction", f"eps-MSE at t {t}"] == pytest.approx(1, abs=0.06)
-        assert value["EDM preconditioning", f"eps-MSE at t {t}"] < 1.2 * control
-    assert sorted(file.name for file in tmp_path.glob("checkpoints/*/*")) == [
-        "edm-0.safetensors",
-        "paper-0.safetensors",
-    ]
-    again = targets.reproduce("dmfuse/denoisers", tmp_path, "EDM preconditioning", "smoke")
-    assert [r.value for r in again] == [r.value for r in made if r.row == "EDM preconditioning"]
 
 
 def test_the_recipes_train_in_one_run_and_are_scored(shared, tmp_path):
