@@ -159,21 +159,18 @@ DENOISERS = {
 
 def trained_denoiser(noise: Noise, run: Run) -> edm.Denoiser:
     """The U-Net of a profile's budget as a denoiser; the network is kept in the run."""
-    images, photos = singles(run)
     with seeded(run.seed):
         network = DMFuse(**OURS | {"noise": noise}).to(run.device)  # type: ignore[arg-type]  # checked there
     stage = replace(DENOISERS[run.profile], seed=run.seed)
-    everything = [image for pair in images for image in pair] + photos
     checkpoint = run.checkpoints / f"{noise}-{run.seed}.safetensors"
-    train_ddpm(network, everything, stage, ema=0.999, checkpoint=checkpoint)
+    train_ddpm(network, singles(run), stage, ema=0.999, checkpoint=checkpoint)
     save(network, run.weights(noise))
     return network.eval().denoiser
 
 
 def training_crops(run: Run) -> Tensor:
     """4096 crops of what the networks are trained on, in [-1, 1]; fewer at smoke."""
-    images, photos = singles(run)
-    everything = [(image, image) for pair in images for image in pair] + [(photo, photo) for photo in photos]
+    everything = [(image, image) for image in singles(run)]
     number = 64 if run.profile == "smoke" else 4096
     return 2 * draw_crops(everything, number, CROP, torch.Generator().manual_seed(run.seed))[0] - 1
 

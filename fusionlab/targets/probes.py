@@ -19,7 +19,7 @@ from fusionlab.diffusion.ddpm import linear_schedule, sigma_of
 from fusionlab.errors import UserError
 from fusionlab.fuser import load
 from fusionlab.methods.comofusion import ABLATION, CoMoFusion, joint, pretrain
-from fusionlab.methods.dmfuse import OURS, DMFuse, Half
+from fusionlab.methods.dmfuse import MODEL, OURS, DMFuse, Half, train
 from fusionlab.nets.unet import draw_zeros
 from fusionlab.probe import at_pixels, fit_probe, mean_iou, mean_recall
 from fusionlab.scenes import LABELS
@@ -141,7 +141,7 @@ def read_street(
 
 def street_weights(row: str) -> str:
     """The hash of the shipped weights that a row reads."""
-    shipped = {"DMFuse": "dmfuse", "CoMoFusion": "comofusion"}
+    shipped = {"DMFuse": "dmfuse", "diffusion": "dmfuse", "CoMoFusion": "comofusion"}
     return load(shipped[row]).sha256 if row in shipped else "none"
 
 
@@ -209,12 +209,11 @@ def random_ddpm(run: Run) -> DMFuse:
 
 def autoencoder(run: Run) -> DMFuse:
     """Its like, trained to give a clean image back: what the shape and the images teach without noise."""
-    pairs, photos = singles(run)
-    images = [(image, image) for pair in pairs for image in pair] + [(photo, photo) for photo in photos]
+    images = [(image, image) for image in singles(run)]
     with seeded(run.seed):
         network = DMFuse(**OURS).to(run.device)  # type: ignore[arg-type]  # checked there
     stage = replace(AUTOENCODER["smoke" if run.profile == "smoke" else "laptop"], seed=run.seed)
-    c = network.coefficients(sigma_of(network.alpha_bars[TIMES[0]]).to(run.device))
+    c = network.coefficients(sigma_of(network.alpha_bars[TIMES[0]]).float().to(run.device))
 
     def step(_: int, generator: torch.Generator) -> Tensor:
         x = 2 * draw_crops(images, stage.batch, stage.size, generator)[0] - 1
@@ -227,6 +226,59 @@ def autoencoder(run: Run) -> DMFuse:
         checkpoint=checkpoint, settings=settings, title="autoencoder")  # fmt: skip
     return network.eval()
 
+
+# DMFuse, Figure 11: the maps that the head is given, by three encoders.
+
+CNN_STEPS = 300
+
+
+def as_given(make: Callable[[Run], DMFuse], run: Run) -> Reader:
+    """The maps of all timesteps, each level by itself."""
+    network = make(run)
+
+    def read(images: Sequence[Tensor], generator: torch.Generator) -> dict[str, list[Tensor]]:
+        levels = zip(*(network.maps(image, generator) for image in images))
+        return {f", level {k}": list(both) for k, both in enumerate(levels, 1)}
+
+    return read
+
+
+def cnn(run: Run) -> DMFuse:
+    """Table 6, w/o Dif: the same U-Net, no diffusion model but trained with the head on clean pairs."""
+    change = {"noise": "paper", "timesteps": (0,)}
+    recipe = replace(MODEL[run.profile], pretext="cnn", settings=OURS | change)
+    steps = min(CNN_STEPS, recipe.second.steps)
+    recipe = replace(recipe, second=replace(recipe.second, steps=steps))
+    return train(recipe, road_images(), run.seed, run.device, run.checkpoints, "cnn")
+
+
+def first_components(rows: Sequence[str], pairs: Pairs, run: Run) -> dict[str, Tensor]:
+    """A scene, infrared above visible, and of each level the component with most variance, by encoder."""
+    images = [pairs[0].ir.to(run.device), pairs[0].vi.to(run.device)]
+    height, width = images[0].shape[-2:]
+    lines = []
+    for row in rows:
+        network = FIGURE11[row](run)
+        for image in images:
+            with torch.no_grad():
+                maps = network.maps(image, torch.Generator().manual_seed(run.seed))
+            tiles = [image, *(F.interpolate(first_component(level), (height, width)) for level in maps)]
+            lines.append(torch.cat([F.pad(tile, (1, 1, 1, 1), value=1.0) for tile in tiles], dim=3))
+    sheet = torch.cat(lines, dim=2).cpu()
+    return {"figure11.png": F.interpolate(sheet, scale_factor=0.5, mode="area")}
+
+
+def first_component(maps: Tensor) -> Tensor:
+    """Maps (1, C, H, W) to the one image (1, 1, H, W) in [0, 1] that holds most of their variance."""
+    flat = maps[0].flatten(1)
+    flat = flat - flat.mean(dim=1, keepdim=True)
+    direction = torch.linalg.eigh(flat @ flat.T).eigenvectors[:, -1]
+    grey = (direction @ flat) * direction.sum().sign()
+    low, high = grey.quantile(0.01), grey.quantile(0.99)
+    return ((grey - low) / (high - low).clamp(min=1e-6)).clamp(0, 1).reshape(1, 1, *maps.shape[2:])
+
+
+FIGURE11 = {"diffusion": shipped_ddpm, "CNN": cnn, "random": random_ddpm}
 
 TABLES = {
     # The trainings of Table 4, seen from inside.
@@ -244,6 +296,18 @@ TABLES = {
         which_camera,
         ("scenes",),
         profiles={"smoke": 2, "laptop": 16, "gpu": 48, "paper": 48},
+        trains=True,
+    ),
+    "dmfuse/figure11": Table(
+        {row: partial(as_given, make) for row, make in FIGURE11.items()},
+        street,
+        ("scenes",),
+        profiles={"smoke": 2, "laptop": 16, "gpu": 48},
+        picture=first_components,
+        differs=(
+            "the paper shows one pair and says what can be seen; here a line reads labels and targets off "
+            "each level, beside layers that learnt nothing. Our CNN has a few minutes of training."
+        ),
         trains=True,
     ),
     # Labels and salient mask of scenes; LABELS are four of the nine classes of MSRS and MFNet.

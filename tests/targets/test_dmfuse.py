@@ -1,4 +1,4 @@
-"""DMFuse's tables: what Table 5 counts beside what it prints, denoisers and recipes at smoke."""
+"""DMFuse's tables: what Table 5 counts beside what it prints, and which images each training sees."""
 
 from dataclasses import replace
 from itertools import product
@@ -10,8 +10,8 @@ import torch
 from fusionlab import load, targets
 from fusionlab.bench import records
 from fusionlab.bench.results import printed
+from fusionlab.bench.run import Run
 from fusionlab.data import open_pairs
-from fusionlab.methods import METHODS, Method
 from fusionlab.metrics import CONVENTIONS
 from fusionlab.targets import dmfuse
 from fusionlab.targets.mmdrfuse import middle
@@ -44,13 +44,7 @@ def test_table5_counts_what_the_paper_counts(tmp_path):
     assert value[ours, "as released"] / value[ours, "Flops"] == pytest.approx(2.7, abs=0.02)
 
 
-@pytest.fixture
-def loadable(monkeypatch):
-    """`load` knows the method, with weight files given by their place."""
-    monkeypatch.setitem(METHODS, "dmfuse", Method("dmfuse.DMFuse", stochastic=True, weights={"ours": ()}))
-
-
-def test_table6_changes_one_thing_a_row_and_shares_stage_1(shared, tmp_path, monkeypatch, seen, loadable):
+def test_table6_changes_one_thing_a_row_and_shares_stage_1(shared, tmp_path, monkeypatch, seen):
     trained = []
     train = dmfuse.train
 
@@ -145,3 +139,33 @@ def test_the_recipes_train_in_one_run_and_are_scored(shared, tmp_path):
         "paper-0.safetensors",
         "released-0.safetensors",
     ]
+
+
+def test_our_model_and_its_control_share_nothing_but_the_recipe_of_the_head(shared, tmp_path, seen):
+    made = targets.reproduce("dmfuse/model", tmp_path, profile="smoke")
+    assert records.lint(made) == [] and {r.split for r in made} == {"val"}
+    weights = {r.row: r.weights for r in made}
+    assert len(set(weights.values())) == 5 and weights["average"] == "none"
+    assert {file.name for file in tmp_path.glob("checkpoints/*/ddpm*")} == {"ddpm-edm-8-0.safetensors"}
+    unseen = set(seen.of(open_pairs("roadscene", 2, split="val")))
+    assert all(set(scored) == unseen for scored in seen.scored)
+    assert unseen.isdisjoint(seen.of(open_pairs("roadscene", split="train")))
+
+
+def test_table4_trains_each_row_on_its_own_images(shared, tmp_path, monkeypatch):
+    fed, train = {}, dmfuse.train
+
+    def watched(recipe, pairs, seed, device, checkpoints, name, singles):
+        fed[name] = (recipe.pretext, len(singles))
+        return train(recipe, pairs, seed, device, checkpoints, name, singles)
+
+    monkeypatch.setattr(dmfuse, "train", watched)
+    made = targets.reproduce("dmfuse/table4", tmp_path, profile="smoke")
+    assert records.lint(made) == [] and len({r.weights for r in made}) == 4
+    run = Run.begin(None, "smoke")
+    streets, photographs = len(dmfuse.streets(run)), len(dmfuse.photographs(run))
+    assert fed == {
+        "RoadScene": ("ddpm", streets), "photographs": ("ddpm", photographs),
+        "both": ("ddpm", streets + photographs), "random-layers": ("random", 0),
+    }  # fmt: skip
+    assert min(streets, photographs) > 50

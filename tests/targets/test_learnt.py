@@ -51,8 +51,7 @@ def test_denoisers_are_trained_apart_from_what_they_are_judged_on(shared, tmp_pa
     value = {(record.row, record.metric): record.value for record in made}
     rows = list(learnt.TABLES["dmfuse/denoisers"].rows)
     assert len(value) == len(rows) * len(learnt.JUDGED_AT) and {r.split for r in made} == {"val"}
-    pairs, photos = singles(Run.begin(None, "smoke"))
-    assert trained == [2 * len(pairs) + len(photos)] * 2
+    assert trained == [len(singles(Run.begin(None, "smoke")))] * 2
     unseen = open_pairs("roadscene", 2, split="val")
     assert all(scored == seen.of(unseen) for scored in seen.scored)
     assert set(seen.of(unseen)).isdisjoint(seen.of(open_pairs("roadscene", split="train")))
