@@ -312,7 +312,7 @@ TABLES = {
         ),
         trains=True,
     ),
-    # Stage 2 on the one U-Net of dmfuse/denoisers, as it is shipped, and with one thing changed; the same head
+    # Stage 2 on the one U-Net of dmfuse/denoisers, as it is shipped and with one thing changed; the same head
     # on random layers is the control.
     "dmfuse/model": Table(
         {
