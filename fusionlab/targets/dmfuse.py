@@ -325,7 +325,7 @@ TABLES = {
     "dmfuse/model": Table(
         {
             "shipped": {},
-            "weights as printed": {"weights": RECIPES["paper"].weights},
+            "EDM preconditioning": {"settings": {**MODEL["laptop"].settings, "noise": "edm"}},
             "timesteps as printed": {"settings": OURS},
             "on random features": {"pretext": "random"},
             "average": None,

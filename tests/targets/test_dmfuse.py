@@ -148,7 +148,10 @@ def test_our_model_and_its_control_share_nothing_but_the_recipe_of_the_head(shar
     assert records.lint(made) == [] and {r.split for r in made} == {"val"}
     weights = {r.row: r.weights for r in made}
     assert len(set(weights.values())) == 5 and weights["average"] == "none"
-    assert {file.name for file in tmp_path.glob("checkpoints/*/ddpm*")} == {"ddpm-edm-8-0.safetensors"}
+    assert {file.name for file in tmp_path.glob("checkpoints/*/ddpm*")} == {
+        "ddpm-edm-8-0.safetensors",
+        "ddpm-paper-8-0.safetensors",
+    }
     unseen = set(seen.of(open_pairs("roadscene", 2, split="val")))
     assert all(set(scored) == unseen for scored in seen.scored)
     assert unseen.isdisjoint(seen.of(open_pairs("roadscene", split="train")))
