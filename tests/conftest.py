@@ -58,7 +58,7 @@ def make() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` is: a process for each core that may be used; each takes up to 1 GB of memory."""
+    """What `-n auto` is: a process for each core that this one may use; each may take 1 GB of memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(cores or 1, 8)
 

@@ -90,7 +90,7 @@ def read_off(
 
 TIMES = (5, 50, 100, 250)
 LAST = (2, 5, 8, 11, 14)  # of each level the last block on the way in, the first on the way out
-AUTOENCODER = {"smoke": Stage(2, 2, CROP, 4e-4), "laptop": Stage(1500, 8, CROP, 4e-4)}
+AUTOENCODER = {"smoke": Stage(2, 2, CROP, 4e-4), "laptop": Stage(300, 8, CROP, 1e-3)}
 FIVE_SCALES = (1, 2, 4, 8, 16)
 
 Reader = Callable[[Sequence[Tensor], torch.Generator], Mapping[str, list[Tensor]]]

@@ -171,3 +171,15 @@ def test_table4_trains_each_row_on_its_own_images(shared, tmp_path, monkeypatch)
         "both": ("ddpm", streets + photographs), "random-layers": ("random", 0),
     }  # fmt: skip
     assert min(streets, photographs) > 50
+
+
+def test_figure6_meets_pairs_that_no_training_saw(shared, tmp_path, seen):
+    made = targets.reproduce("dmfuse/figure6", tmp_path, "average", "smoke")
+    assert records.lint(made) == []
+    assert [(r.data, r.split, r.metric) for r in made] == [
+        (*where, metric)
+        for where in (("tno", "all"), ("roadscene", "test"))
+        for metric in ("Qabf", "VIF", "SSIM")
+    ]
+    known = set(seen.of(open_pairs("roadscene", split="train")))
+    assert all(known.isdisjoint(scored) for scored in seen.scored) and len(seen.scored) == 2
