@@ -95,10 +95,11 @@ def by_ablation(rows: Mapping[str, Any], pairs: Pairs, run: Run) -> Iterator[Sco
 
     Whole images would take longer than the trainings. "gamma" is what became of the attention's gain.
     """
+    images = singles(run)
     for name, change in rows.items():
         fuser = load("average")
         if change is not None:
-            fuser = trained(replace(ABLATION[run.profile], **change), name, run, singles(run))
+            fuser = trained(replace(ABLATION[run.profile], **change), name, run, images)
             assert isinstance(fuser.network, DMFuse)
             if fuser.network.head.caim is not None:
                 gamma = fuser.network.head.caim.gamma.item()
