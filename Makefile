@@ -12,11 +12,16 @@ PROFILE ?= auto
 DATA ?= auto
 # For test: the notebooks changed since this commit are run; empty takes the fork from main, or the last commit.
 BASE ?=
+# For test: how many tests run at once, each in a process that takes up to 1 GB; 0 is one by one, in one process.
+WORKERS ?= auto
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PINNED := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 READY := .venv/ready
+# worksteal gives each process a run of neighbours, which share what they set up, and later the rest of a slower one;
+# loadfile keeps the cells of a notebook in one kernel.
+MANY := --numprocesses $(WORKERS) --dist
 
 NEEDS := fusionlab needs Python 3.11, 3.12 or 3.13, and
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -60,10 +65,10 @@ test: setup ## lint, types, tests, and notebook 00 with the changed notebooks at
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest --durations=15
+	$(BIN)/python -m pytest $(MANY) worksteal --durations=15
 	base=$${BASE:-$$(git merge-base HEAD origin/main 2>/dev/null || echo HEAD~1)}; \
 	changed=$$(git diff --name-only --diff-filter=d "$$base" -- 'notebooks/*.ipynb' 2>/dev/null); \
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 --durations=15 \
+	$(BIN)/python -m pytest $(MANY) loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=120 --durations=15 \
 		$$(printf '%s\n' notebooks/00_start_here.ipynb $$changed | sort -u)
 
 bench: setup ## measure speed; prints, judges only ratios

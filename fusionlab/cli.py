@@ -6,7 +6,9 @@ Torch and all that needs it is imported inside the commands, so that `fusionlab 
 import errno
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
@@ -383,11 +385,15 @@ def reproduce(
     compare: Annotated[
         bool, typer.Option("--verify", help="Compute promoted rows again and compare.")
     ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Stop after so long; exit code 3, and --resume goes on.")
+    ] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the targets.")] = False,
 ) -> None:
     """Recompute a table or figure of a paper.
 
-    Its numbers are recorded in a new run folder. A stopped training goes on where it was with --resume.
+    Its numbers are recorded in a new run folder. A stopped training goes on where it was with --resume, so
+    that with --minutes a long one can be made in pieces.
 
     With --verify the promoted rows are computed again, in the profile, data and seed they were recorded with;
     --row, --profile, --data and --seed narrow the choice. Exit code 1 where one differs.
@@ -411,7 +417,10 @@ def reproduce(
     if not compare:
         first = seed or 0
         require_seed(first + seeds - 1)
-        with nullcontext(_run_folder(resume)) if resume else _new_run() as folder:
+        with (
+            nullcontext(_run_folder(resume)) if resume else _new_run() as folder,
+            _time_limit(minutes, f"fusionlab reproduce {target} ... --resume {folder}"),
+        ):
             made = targets.reproduce(target, folder, row, profile, data, range(first, first + seeds))
         for record in made:
             unit = "" if record.unit == "1" else f" {record.unit}"
@@ -426,6 +435,26 @@ def reproduce(
     typer.echo(f"{sum(verdict.confirmed for verdict in verdicts)} of {len(verdicts)} confirmed")
     if not all(verdict.confirmed for verdict in verdicts):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _time_limit(minutes: float | None, further: str) -> Iterator[None]:
+    """Presses Ctrl-C after so many minutes, at which a training keeps what it has; says how to go on."""
+    if minutes is None:
+        yield
+        return
+    alarm = threading.Timer(60 * minutes, signal.raise_signal, [signal.SIGINT])
+    alarm.daemon = True
+    alarm.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if alarm.is_alive():  # it was somebody else's
+            raise
+        typer.echo(f"stopped after {minutes:g} minutes; go on with: {further}", err=True)
+        raise typer.Exit(3) from None
+    finally:
+        alarm.cancel()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
-"""What this machine has to spare."""
+"""What this machine is, and what it has to spare."""
 
+import platform
 from pathlib import Path
 
 # Of a container, in either version of control groups: folder, its limit, and what it has used.
@@ -7,6 +8,16 @@ _CONTAINERS = (
     ("/sys/fs/cgroup", "memory.max", "memory.current"),
     ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
+
+
+def processor() -> str:
+    """The CPU's name as the system tells it; on Linux the model, elsewhere what Python knows of it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(models), platform.processor() or platform.machine())
 
 
 def free_memory() -> int | None:

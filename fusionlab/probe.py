@@ -24,8 +24,10 @@ def at_pixels(maps: Sequence[Tensor], rows: Tensor, columns: Tensor, size: tuple
     return torch.cat(read, dim=1)
 
 
-def fit_probe(x: Tensor, labels: Tensor, classes: int, decay: float = 1e-3) -> nn.Linear:
-    """Logistic regression of labels (N,) on features (N, C), each class weighing as much as any other.
+def fit_probe(
+    x: Tensor, labels: Tensor, classes: int, decay: float = 1e-3, balanced: bool = True
+) -> nn.Linear:
+    """Logistic regression of labels (N,) on features (N, C); `balanced` gives each class the same weight.
 
     Features are brought to mean 0 and deviation 1 first. Convex, so nothing is drawn; L-BFGS on the mean
     cross entropy plus `decay` times the squared weights.
@@ -35,7 +37,7 @@ def fit_probe(x: Tensor, labels: Tensor, classes: int, decay: float = 1e-3) -> n
     for parameter in line.parameters():
         nn.init.zeros_(parameter)
     scaled = (x - mean) / std
-    weight = 1 / labels.bincount(minlength=classes).clamp(min=1).to(x)
+    weight = 1 / labels.bincount(minlength=classes).clamp(min=1).to(x) if balanced else None
     optimiser = torch.optim.LBFGS(line.parameters(), max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -58,3 +60,14 @@ def mean_recall(scores: Tensor, labels: Tensor) -> float:
     """
     hit = scores.argmax(dim=1) == labels
     return torch.stack([hit[labels == k].double().mean() for k in labels.unique()]).mean().item()
+
+
+def mean_iou(scores: Tensor, labels: Tensor) -> float:
+    """Mean over the classes that occur of intersection over union, of scores (N, K) and labels (N,).
+
+    Whoever calls everything by the commonest class gets its share of the samples, divided by the classes.
+    """
+    found = scores.argmax(dim=1)
+    both = [((found == k) & (labels == k)).sum().double() for k in labels.unique()]
+    either = [((found == k) | (labels == k)).sum() for k in labels.unique()]
+    return torch.stack([a / b for a, b in zip(both, either)]).mean().item()

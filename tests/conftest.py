@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from hypothesis import settings
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("FUSIONLAB_SHARED") or ROOT.parent / "shared")
 NEEDS_SHARED = "needs the shared data beside the checkout"
+
+TALLY: Counter[str] = Counter()  # of what tests/hostile tried
 
 HAS_SHARED = (SHARED / "data" / "manifest.csv").is_file()
 
@@ -53,6 +56,13 @@ def make() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` is: a process for each core that this one may use; each may take 1 GB of memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, 8)
+
+
 def pytest_collection_modifyitems(items):
     """What is marked `nightly` takes long and runs where FUSIONLAB_NIGHTLY is set."""
     if not os.environ.get("FUSIONLAB_NIGHTLY"):
@@ -69,6 +79,18 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+def pytest_runtest_logreport(report):
+    """Adds up what tests tried; it comes in their reports, from whichever process ran them."""
+    if report.when == "teardown":
+        for name, value in report.user_properties:
+            if name == "tally":
+                TALLY.update(value)
+
+
 def pytest_terminal_summary(terminalreporter):
+    for what in sorted(TALLY.keys() - {"inputs", "kills"}):
+        terminalreporter.write_line(f"hostile: {TALLY[what]} {what}")
+    if TALLY:
+        terminalreporter.write_line(f"hostile: {TALLY['inputs']} inputs, {TALLY['kills']} kills")
     skipped = [r for r in terminalreporter.stats.get("skipped", []) if NEEDS_SHARED in str(r.longrepr)]
     terminalreporter.write_line(f"skipped for lack of the shared data: {len(skipped)}")

@@ -21,7 +21,7 @@ from fusionlab import cli
 from fusionlab.batch import fuse_files, score_files, summary
 from fusionlab.errors import UserError, out_of_memory
 from fusionlab.fuser import Fuser
-from fusionlab.metrics import CONVENTIONS, METRICS, Scores, evaluate
+from fusionlab.metrics import CONVENTIONS, METRICS, Scores, compare, evaluate
 from fusionlab.processes import in_processes
 
 ROOT = Path(__file__).parents[1]
@@ -120,27 +120,27 @@ def test_a_copy_of_a_source_is_named_as_the_cause(folders: list[Path]) -> None:
 
 def test_every_undefined_value_has_a_true_reason() -> None:
     """All metrics of all conventions on images that are black, constant, copies, flat in parts."""
-    plain, other = (torch.tensor(picture(i, 192, 176)) for i in (1, 2))
+    plain, other = (torch.tensor(picture(i)) for i in (1, 2))
     half = plain.clone()
-    half[:96] = 90
+    half[:24] = 90
     kinds = {
         "plain": plain, "other": other, "black": torch.zeros_like(plain),
         "constant": torch.full_like(plain, 90), "half": half, "faint": 90 + plain % 2,
     }  # fmt: skip
     undefined = set()
-    for ir, vi, fused in itertools.product(kinds, repeat=3):
+    for ir, vi in itertools.product(kinds, repeat=2):
         for name in ("reference", "tang2022", "zoo", "cddfuse"):
             # What is slow and always has a value.
             metrics = [m for m in CONVENTIONS[name].variants if not m.startswith(("FMI", "MS", "PC", "Q"))]
             metrics += ["Qabf"] + ["Qy"] * (name == "reference")
-            scores = evaluate(kinds[ir], kinds[vi], kinds[fused], name, metrics, names=["x"])
-            for metric in metrics:
-                if math.isnan(scores.rows[0][metric]):
-                    reason = scores.undefined["x", metric]
-                    assert "divides" not in reason, (name, metric, ir, vi, fused)
-                    undefined.add((metric, reason))
-                else:
-                    assert ("x", metric) not in scores.undefined
+            for fused, scores in compare(kinds[ir], kinds[vi], kinds, name, metrics, names=["x"]).items():
+                for metric in metrics:
+                    if math.isnan(scores.rows[0][metric]):
+                        reason = scores.undefined["x", metric]
+                        assert "divides" not in reason, (name, metric, ir, vi, fused)
+                        undefined.add((metric, reason))
+                    else:
+                        assert ("x", metric) not in scores.undefined
     assert ("VIF", "both sources are constant") in undefined
     assert ("Qy", "both sources are flat in one window of 7x7 pixels") in undefined
     assert ("Qabf", "both sources are black") in undefined
@@ -462,7 +462,7 @@ def test_a_second_interrupt_ends_it_and_its_processes(
         for _ in range(2):
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
             time.sleep(gap)
-        rest = process.communicate(timeout=20)[1].decode()
+        rest = process.communicate(timeout=60)[1].decode()
     assert process.returncode in (130, -signal.SIGINT)
     assert "stopped" in rest or gap < 0.1
     ends(process.pid)
@@ -470,7 +470,7 @@ def test_a_second_interrupt_ends_it_and_its_processes(
 
 def ends(group: int) -> None:
     """Waits until no process of the group is left."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             os.killpg(group, 0)

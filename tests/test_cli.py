@@ -15,11 +15,12 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 import fusionlab
-from fusionlab import cli, paths, targets
+from fusionlab import cli, paths, targets, training
 from fusionlab.bench import verify
 from fusionlab.bench.records import read, write
 from fusionlab.bench.run import Run
@@ -404,6 +405,71 @@ def test_doctor_knows_the_packages_of_pyproject() -> None:
         (doctor.COURSE, project["optional-dependencies"]["course"]),
     ):
         assert sorted(known) == sorted(requirement.split(">=")[0] for requirement in wanted)
+
+
+class Alarm:
+    """A timer that rings when the test says so."""
+
+    set_for: list[float] = []
+    on: "Alarm | None" = None
+
+    def __init__(self, seconds, function, arguments):
+        self.set_for.append(seconds)
+        self.ring, self.rung = lambda: function(*arguments), False
+
+    def start(self):
+        Alarm.on = self
+
+    def is_alive(self):
+        return not self.rung
+
+    def cancel(self):
+        Alarm.on = None
+
+
+def test_a_long_training_is_made_in_pieces(tmp_path, monkeypatch):
+    """Two calls that reach their time limit in the middle, and a third: the same weights as in one."""
+    stops = [30, 60]
+
+    def measure(row, pairs, run):
+        layer, data = torch.nn.Linear(2, 1), torch.arange(12.0).reshape(6, 2)
+        torch.nn.init.constant_(layer.weight, 0.5)
+        torch.nn.init.zeros_(layer.bias)
+
+        def step(k, generator):
+            if Alarm.on and k in stops:
+                stops.remove(k)
+                Alarm.on.rung = True
+                Alarm.on.ring()
+            return (layer(data + torch.randn(6, 2, generator=generator)) - 1).square().mean()
+
+        optimiser = torch.optim.SGD(layer.parameters(), lr=1e-4, momentum=0.5)
+        options = {"steps": 100, "seed": run.seed, "checkpoint": run.checkpoints / "piece.safetensors"}
+        yield Score("steps", len(training.fit(step, {"layer": layer}, optimiser, **options)))
+        yield Score("weight", layer.weight[0, 0].item())
+
+    table = Table({"a": None}, each(measure), profiles={"laptop": None})
+    monkeypatch.setattr(targets, "TARGETS", {"demo/long": table})
+    monkeypatch.setenv("FUSIONLAB_RUNS", str(tmp_path))
+    monkeypatch.setattr(cli.threading, "Timer", Alarm)
+    runner, settings = CliRunner(), ["reproduce", "demo/long", "--profile", "laptop"]
+    first = runner.invoke(cli.app, [*settings, "--minutes", "8"])
+    assert first.exit_code == 3, first.output
+    folder = first.stderr.strip().splitlines()[-1].split("--resume ")[1]
+    assert "stopped after 8 minutes; go on with: fusionlab reproduce demo/long" in first.stderr
+    assert list(Path(folder).glob("checkpoints/*/piece.safetensors")) and not read_all(folder)
+    second = runner.invoke(cli.app, [*settings, "--minutes", "0.5", "--resume", folder])
+    assert second.exit_code == 3 and not read_all(folder) and stops == []
+    third = runner.invoke(cli.app, [*settings, "--minutes", "5", "--resume", folder])
+    assert third.exit_code == 0 and "a steps 100" in third.stdout
+    whole = runner.invoke(cli.app, settings)
+    assert third.stdout.splitlines()[:2] == whole.stdout.splitlines()[:2]
+    assert Alarm.set_for == [480, 30, 300]
+
+
+def read_all(folder):
+    """The records of a run, none where it has written none."""
+    return read(Path(folder)) if (Path(folder) / "records.csv").exists() else []
 
 
 def test_reproduce_promote_and_verify(tmp_path: Path, monkeypatch) -> None:

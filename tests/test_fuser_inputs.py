@@ -13,7 +13,6 @@ import fusionlab
 from fusionlab.errors import UserError
 from fusionlab.fuser import describe, fuse
 from fusionlab.methods import METHODS
-from fusionlab.methods.comofusion import CoMoFusion
 from fusionlab.methods.mmdrfuse import Student, Teacher
 from fusionlab.nets import frames
 
@@ -187,9 +186,10 @@ def test_a_frame_that_would_not_fit_is_refused_with_figure_and_remedy(monkeypatc
 ESTIMATE = """
 import sys, torch
 from fusionlab.methods.comofusion import CoMoFusion
+from fusionlab.methods.dmfuse import DMFuse
 torch.set_num_threads(1)
-network = CoMoFusion(int(sys.argv[1]), features=sys.argv[2]).eval()
-ir, vi = torch.rand(2, 1, 1, 600, 800)
+network = {"CoMoFusion": CoMoFusion, "DMFuse": DMFuse}[sys.argv[1]](**eval(sys.argv[2])).eval()
+ir, vi = torch.rand(2, 1, 1, int(sys.argv[3]), 800)
 peak = lambda name: next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(name))
 before = peak("VmRSS")
 with torch.no_grad(): network(ir, vi)
@@ -198,11 +198,18 @@ print((peak("VmHWM") - before) * 1024 / ir.numel() / network.bytes_per_pixel)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read as Linux tells it")
-@pytest.mark.parametrize(("width", "features"), [(16, "encoder"), (24, "encoder"), (24, "decoder")])
-def test_the_estimate_is_near_the_truth(width, features):
-    share = measured(ESTIMATE, width, features)
-    assert 0.6 < share < 1.2
-    assert CoMoFusion(width, features=features).bytes_per_pixel > 16 * width
+@pytest.mark.parametrize(
+    ("network", "settings", "height"),
+    [
+        ("CoMoFusion", {"width": 16}, 600),
+        ("CoMoFusion", {"width": 24}, 600),
+        ("CoMoFusion", {"width": 24, "features": "decoder"}, 600),
+        ("DMFuse", {"width": 8, "channels": 1, "noise": "edm"}, 128),
+        ("DMFuse", {"width": 16, "channels": 1, "noise": "edm"}, 128),
+    ],
+)
+def test_the_estimate_is_near_the_truth(network, settings, height):
+    assert 0.6 < measured(ESTIMATE, network, settings, height) < 1.2
 
 
 # The face

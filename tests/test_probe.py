@@ -33,3 +33,19 @@ def test_recall_counts_rare_classes_as_much_as_common_ones():
     scores = F.one_hot(torch.tensor([0, 0, 0, 0, 1, 0]), 3).float()
     labels = torch.tensor([0, 0, 0, 0, 1, 1])
     assert probe.mean_recall(scores, labels) == pytest.approx((1 + 0.5) / 2)
+
+
+def test_iou_is_intersection_over_union_by_class():
+    scores = F.one_hot(torch.tensor([0, 0, 0, 1, 1, 2]), 4).float()
+    labels = torch.tensor([0, 0, 1, 1, 1, 0])
+    assert probe.mean_iou(scores, labels) == pytest.approx((2 / 4 + 2 / 3) / 2)
+
+
+def test_an_unbalanced_line_prefers_the_commonest_class():
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.rand(2000, generator=generator) < 0.1).long()
+    x = labels[:, None] + 2 * torch.randn(2000, 1, generator=generator)
+    rates = [
+        probe.fit_probe(x, labels, 2, balanced=b)(x).argmax(1).double().mean().item() for b in (False, True)
+    ]
+    assert rates[0] < 0.01 and rates[1] > 0.3

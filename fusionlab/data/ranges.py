@@ -100,9 +100,9 @@ def find_range(role: str, files: Sequence[Path], rule: Rule = None) -> tuple[Sca
             scales.append(Range(*values.range(role), kind))
             notes.append(_line(role, scales[-1], f"auto: 0.1 to 99.9 % of the values of {values.images}"))
         elif values.count and kind == "16-bit":
-            notes.append(
-                _line(role, Range(0, 65535), f"full: {values.images} of 16 bits, whose range is used")
-            )
+            low, high = values.robust()
+            why = "whose range is used" if low < high else f"whose values are all {low:g}"
+            notes.append(_line(role, Range(0, 65535), f"full: {values.images} of 16 bits, {why}"))
         if values.exchanged * 2 > values.count:
             notes.append(
                 f"{role}: {values.images} of 16 bits look byte-swapped, as some cameras store counts: with "

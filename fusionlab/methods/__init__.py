@@ -67,6 +67,7 @@ METHODS = {
     "maximum": Method("baselines.maximum", reach=0),
     "laplacian": Method("baselines.laplacian", reach=60),
     "comofusion": Method("comofusion.CoMoFusion", {"ours": (Shipped("comofusion"),)}, channels_last=True),
+    "dmfuse": Method("dmfuse.DMFuse", {"ours": (Shipped("dmfuse"),)}, stochastic=True),
     "mmdrfuse": Method(
         "mmdrfuse.Student",
         {"ours": (Shipped("mmdrfuse_student"),), "official": (Released("mmdrfuse", "student"),)},

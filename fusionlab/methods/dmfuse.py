@@ -54,9 +54,9 @@ class Recipe:
     `settings` are those of `DMFuse`. `pretext` is what the U-Net learns first: to take noise off ("ddpm"), or
     nothing, as controls ("none", each block its own shortcut; "random", with no layer at 0); with "cnn" it is
     no diffusion model but learns with the head (Table 6, w/o Dif), best at timestep 0. `draw` says at which
-    levels it trains, `ema` is the decay of the running average that is kept, 0 for none. `form` is that of
-    the losses, `weights` weighs the terms of Eq. 13; `gamma` is the rate of the attention's gain where that
-    has its own.
+    levels it trains; `ema` and `head_ema` are the decays of the running averages that are kept of U-Net and
+    head, 0 for none. `form` is that of the losses, `weights` weighs the terms of Eq. 13; `gamma` is the rate
+    of the attention's gain where that has its own.
     """
 
     first: Stage
@@ -65,6 +65,7 @@ class Recipe:
     pretext: Literal["ddpm", "none", "random", "cnn"] = "ddpm"
     draw: Draw = "paper"
     ema: float = 0.0
+    head_ema: float = 0.0
     form: Form = "paper"
     weights: Mapping[str, float] = field(
         default_factory=lambda: {"structure": 1.0, "intensity": 4.0, "edges": 20.0}
@@ -92,18 +93,29 @@ RECIPES = {
     ),
 }
 
-# Ours by profile: grey, inside EDM's preconditioning, and with an attention that is allowed to grow.
-OURS = {"width": 8, "channels": 1, "noise": "edm", "dropout": 0.0}
-_STARTED = Recipe(Stage(12_000, 8, 64, 4e-4), Stage(1200, 4, 64, 1e-3), OURS, ema=0.999, gamma=1e-2)
+# Ours by profile: grey, and with an attention that is allowed to grow. It predicts the noise: where its maps
+# are read it came out ahead of the same network inside EDM's preconditioning (`dmfuse/denoisers`).
+OURS = {"width": 8, "channels": 1, "noise": "paper", "dropout": 0.0}
+# At the paper's first timestep, 5, the noise is 3.4 grey levels, and a fused image cannot lose what its maps
+# have of it; at 1 it is 1.3. The first term of Eq. 13 weighs as in the released code, the others as printed.
+_STARTED = Recipe(
+    Stage(12_000, 8, 64, 4e-4),
+    Stage(1000, 4, 64, 1e-3),
+    OURS | {"timesteps": (1, 50, 100)},
+    ema=0.999,
+    head_ema=0.99,
+    weights={"structure": 10.0, "intensity": 4.0, "edges": 20.0},
+    gamma=1e-2,
+)
 MODEL = {
     "smoke": replace(_STARTED, first=Stage(2, 2, 32, 4e-4), second=Stage(2, 2, 32, 1e-3)),
     "laptop": _STARTED,
-    "gpu": replace(_STARTED, first=Stage(25_000, 64, 64, 4e-4), second=Stage(4000, 8, 128, 1e-3)),
+    "gpu": replace(_STARTED, first=Stage(12_000, 64, 64, 4e-4), second=Stage(4000, 8, 128, 1e-3)),
     "paper": replace(
         _STARTED,
         first=Stage(100_000, 64, 128, 2e-4),
         second=Stage(10_000, 8, 128, 5e-4),
-        settings=OURS | {"width": 32},
+        settings={**_STARTED.settings, "width": 32},
     ),
 }
 
@@ -139,12 +151,21 @@ class DMFuse(nn.Module):
             "blocks": list(blocks), "fusion": fusion, "fill": fill, "answer": answer, "dropout": dropout,
         }  # fmt: skip
         self.channels, self.fill, self.answer = channels, fill, answer
-        self.timesteps, self.blocks, self.decodes = tuple(timesteps), tuple(blocks), half == "decoder"
+        self.timesteps, self.blocks = tuple(timesteps), tuple(blocks)
+        self.side: Half = half  # torch has a method of that name
         self.alpha_bars, self.coefficients, scale = noise_of(noise)
         self.unet = UNet(
             channels, width, MULTIPLIERS, blocks=2, film=False, attention=True, dropout=dropout, scale=scale
         )
         self.head = Head([len(timesteps) * width * multiplier for multiplier in MULTIPLIERS], fusion)
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """The memory that fusing takes on a CPU, as measured at widths 8 and 16, rounded up.
+
+        Frames cannot be cut into tiles: attention, GroupNorm and scSE see the whole image.
+        """
+        return 3200 + 70 * self.unet.width
 
     @property
     def denoiser(self) -> Denoiser:
@@ -157,17 +178,17 @@ class DMFuse(nn.Module):
         Each holds all timesteps. Each timestep has its own noise, the same for all images of a batch, so that
         no image depends on its neighbours; drawn on the CPU, for the same numbers everywhere.
         """
+        found = [self.maps_at(image, t, self.side, generator) for t in self.timesteps]
+        return [torch.cat([maps[block] for maps in found], dim=1) for block in self.blocks]
+
+    def maps_at(self, image: Tensor, t: int, half: Half, generator: torch.Generator) -> list[Tensor]:
+        """All fifteen maps of one half of the U-Net at timestep t, fine first, each a block's."""
         x = (2 * image - 1).expand(-1, self.channels, -1, -1)
-        found = []
-        for t in self.timesteps:
-            z = torch.randn(1, *x.shape[1:], generator=generator).to(x)
-            sigma = sigma_of(self.alpha_bars[t]).to(x)
-            c = self.coefficients(sigma)
-            maps = self.unet.encode(c.c_in * (x + sigma * z), c.c_noise)
-            if self.decodes:
-                maps = self.unet.decode(maps, c.c_noise)[::-1]
-            found.append([maps[block] for block in self.blocks])
-        return [torch.cat(level, dim=1) for level in zip(*found)]
+        z = torch.randn(1, *x.shape[1:], generator=generator).to(x)
+        sigma = sigma_of(self.alpha_bars[t]).to(x)
+        c = self.coefficients(sigma)
+        encoded = self.unet.encode(c.c_in * (x + sigma * z), c.c_noise)
+        return encoded if half == "encoder" else self.unet.decode(encoded, c.c_noise)[::-1]
 
     def forward(self, ir: Tensor, vi: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Fuses two (B, 1, H, W) images in [0, 1]; without a generator with the noise of seed 0.
@@ -330,15 +351,18 @@ def train_fusion(
     form: Form = "paper",
     gamma: float | None = None,
     whole: bool = False,
+    ema: float = 0.0,
     checkpoint: Path | None = None,
 ) -> list[float]:
     """Stage 2, the head on pairs, with Adam; returns the losses. The U-Net learns too with `whole`.
 
-    `weights` weighs the terms of Eq. 13 by name. At the common rate of 1e-5 gamma moves less than .2 in all
-    of the released training and stays near the 0 at which it starts; `gamma` gives it a rate of its own.
+    With `ema` it ends as the running average of its weights, which forgets the first steps faster. `weights`
+    weighs the terms of Eq. 13 by name. At the common rate of 1e-5 gamma moves less than .2 in all of the
+    released training and stays near the 0 at which it starts; `gamma` gives it a rate of its own.
     """
     model.unet.train(whole)
     trained = model if whole else model.head
+    average = copy.deepcopy(trained)
     groups = [
         {"params": [p for key, p in trained.named_parameters() if ("gamma" in key) == own], "lr": rate}
         for own, rate in ((False, stage.rate), (True, stage.rate if gamma is None else gamma))
@@ -350,21 +374,25 @@ def train_fusion(
             maps = [model.maps(image, generator) for image in (ir, vi)]
         return weighted_sum(fusion_terms(model.image(model.head(*maps)), ir, vi, form), weights)
 
-    return fit(
+    curve = fit(
         step,
-        {"trained": trained},
+        {"trained": trained, "average": average},
         torch.optim.Adam(groups),
         steps=stage.steps,
         seed=stage.seed,
+        ema=EMA(average, trained, lambda k: min(ema, (1 + k) / (10 + k))),
         checkpoint=checkpoint,
         settings={
             **asdict(stage),
             **told(images, checkpoint),
             **{"unet": fingerprint(model.unet.state_dict().values()) if checkpoint else ""},
-            **{"weights": dict(weights), "form": form, "gamma": gamma, "whole": whole, **model.settings},
+            **{"weights": dict(weights), "form": form, "gamma": gamma, "whole": whole, "ema": ema},
+            **model.settings,
         },
         title="fusion head",
     )
+    trained.load_state_dict(average.state_dict())
+    return curve
 
 
 def train(
@@ -374,13 +402,13 @@ def train(
     device: str | torch.device = "cpu",
     checkpoints: Path | None = None,
     name: str = "dmfuse",
-    photos: Sequence[Tensor] = (),
+    singles: Sequence[Tensor] = (),
 ) -> DMFuse:
-    """Both stages of a recipe on pairs, wherever they lie; returns the network on the device.
+    """Both stages of a recipe, on images wherever they lie; returns the network on the device.
 
-    Stage 1 sees both images of each pair, and `photos` (1, 1, H, W) besides. With a folder of checkpoints a
-    stopped training goes on. Stage 2 goes by `name` there, stage 1 by its noise, so that trainings of one
-    seed which differ in stage 2 alone share it.
+    Stage 1 sees `singles` (1, 1, H, W), or, where there are none, both images of each pair. With a folder of
+    checkpoints a stopped training goes on. Stage 2 goes by `name` there, stage 1 by its noise, so that
+    trainings of one seed which differ in stage 2 alone share it.
     """
     images = [(ir.to(device), vi.to(device)) for ir, vi in images]
     with seeded(seed):
@@ -393,7 +421,7 @@ def train(
         return checkpoints and checkpoints / f"{stem}-{seed}.safetensors"
 
     if recipe.pretext == "ddpm":
-        singles = [image for pair in images for image in pair] + [photo.to(device) for photo in photos]
+        singles = [image.to(device) for image in singles] or [image for pair in images for image in pair]
         stem = f"ddpm-{network.settings['noise']}-{network.unet.width}"
         train_ddpm(network, singles, first, recipe.draw, recipe.ema, checkpoint(stem))
     train_fusion(
@@ -404,6 +432,7 @@ def train(
         recipe.form,
         recipe.gamma,
         recipe.pretext == "cnn",
+        recipe.head_ema,
         checkpoint(name),
     )
     return network.eval()

@@ -1,4 +1,4 @@
-"""Targets: the tables and figures that `fusionlab reproduce` measures, a file a paper."""
+"""Targets, the tables and figures that `fusionlab reproduce` measures: a file a paper, two of networks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 from fusionlab.bench import table
 from fusionlab.bench.records import Record
 from fusionlab.errors import UserError
-from fusionlab.targets import caf, comofusion, dmfuse, metrics, mmdrfuse, scenes
+from fusionlab.targets import caf, comofusion, dmfuse, learnt, metrics, mmdrfuse, probes, scenes
 
-TARGETS = caf.TABLES | comofusion.TABLES | dmfuse.TABLES | mmdrfuse.TABLES | scenes.TABLES | metrics.TABLES
+FILES = (caf, comofusion, dmfuse, learnt, probes, mmdrfuse, scenes, metrics)
+TARGETS: dict[str, table.Table] = {name: each for file in FILES for name, each in file.TABLES.items()}
 
 
 def reproduce(

@@ -1,6 +1,5 @@
-"""CoMoFusion: Figure 2 (b), Tables 1 to 4, what our model draws and knows, and the paper's own recipe."""
+"""CoMoFusion: Figure 2 (b), Tables 1 to 4, and the paper's own recipe."""
 
-import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,14 +14,12 @@ from torch import Tensor
 
 from fusionlab.bench.cost import counted, seconds
 from fusionlab.bench.run import Run
-from fusionlab.bench.table import ANY, Score, Table, conventional, each, mean_and_error, scored
-from fusionlab.crops import Stage, draw_crops
+from fusionlab.bench.table import ANY, Score, Table, conventional, each, scored
+from fusionlab.crops import Stage
 from fusionlab.data import Pair, Pairs, open_pairs
 from fusionlab.diffusion import edm
-from fusionlab.diffusion.consistency import gaussian_optimum, sample
-from fusionlab.diffusion.likeness import edge_correlation, patches, sliced_wasserstein
+from fusionlab.diffusion.consistency import gaussian_optimum
 from fusionlab.diffusion.mixtures import Mixture
-from fusionlab.diffusion.spectral import SpectralGaussian
 from fusionlab.errors import UserError
 from fusionlab.fuser import Fuser, fuse, load
 from fusionlab.methods.baselines import average, maximum
@@ -34,15 +31,10 @@ from fusionlab.methods.comofusion import (
     RECIPES,
     CoMoFusion,
     Recipe,
-    joint,
-    pretrain,
     save,
     train,
 )
 from fusionlab.methods.tricks import clipped_sum, infrared, visible
-from fusionlab.nets.unet import UNet
-from fusionlab.probe import at_pixels, fit_probe, mean_recall
-from fusionlab.training import seeded
 
 # Figure 2 (b): noise in, noise out, with everything measured against an exact answer.
 
@@ -257,7 +249,9 @@ def ablation_checkpoints(run: Run) -> Path:
 
 
 def by_training(
-    recipes: Mapping[str, Recipe], wanted: Mapping[str, Sequence[str]]
+    recipes: Mapping[str, Recipe],
+    wanted: Mapping[str, Sequence[str]],
+    checkpoints: Callable[[Run], Path] = lambda run: run.checkpoints,
 ) -> Callable[[Mapping[str, Any], Pairs, Run], Iterator[Score]]:
     """Each row a change of the profile's recipe, trained and scored; None stands for averaging."""
 
@@ -270,7 +264,7 @@ def by_training(
                     replace(recipes[run.profile], **change),
                     name,
                     run,
-                    ablation_checkpoints(run) if recipes is ABLATION else run.checkpoints,
+                    checkpoints(run),
                 )
             )
             rule = conventional(partial(fuse, fuser), wanted, fuser.sha256)
@@ -315,183 +309,6 @@ def by_recipe(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
     fuser = trained(recipe, name, run, run.checkpoints)
     rule = conventional(partial(fuse, fuser), {"comofusion": ("EN", "SD", "Qabf", "SSIM")}, fuser.sha256)
     yield from scored(rule, pairs, run.device, name)
-
-
-# What the shipped model draws from noise, and how much noise it takes off.
-
-Images = Sequence[tuple[Tensor, Tensor]]
-SIDE, DRAWN, DRAWS = 32, 512, 5  # pixels of a crop, samples a draw, draws an interval
-LEVELS = (0.25, 0.5, 2.0, 80.0)
-STEPS = {"ours": (80.0,), "ours, two steps": (80.0, 0.8), "ours, four steps": (80.0, 5.0, 0.8, 0.2)}
-
-
-def crop_pairs(images: Images, n: int, seed: int) -> Tensor:
-    """n random crops of pairs, (n, 2, 32, 32) in [-1, 1], vis before ir."""
-    return joint(*draw_crops(images, n, SIDE, torch.Generator().manual_seed(seed)))
-
-
-def draw(row: str, images: Images, n: int, seed: int, device: str) -> Tensor:
-    """n samples of a row, (n, 2, 32, 32): crops of images, those of a control, or of a network from noise."""
-    generator = torch.Generator().manual_seed(seed)
-    real = crop_pairs(images, n, seed)
-    if row == "training crops":
-        return real
-    if row == "blank":
-        return real.mean(dim=(0, 2, 3), keepdim=True).expand_as(real)
-    if row == "Gaussian of the spectrum":
-        return SpectralGaussian.fit(crop_pairs(images, 2048, seed)).sample(n, generator)
-    if row == "crops, channels shuffled":
-        return torch.stack([real[:, 0], real[torch.randperm(n, generator=generator), 1]], dim=1)
-    x = edm.T * torch.randn(real.shape, generator=generator)
-    drawn = [
-        sample(denoiser_of(row, device), part.to(device), STEPS.get(row, (edm.T,)), generator)
-        for part in x.split(64)
-    ]
-    return torch.cat(drawn).cpu()
-
-
-def denoiser_of(row: str, device: str) -> edm.Denoiser:
-    """The consistency function of the shipped model, or of one of its size that has learnt nothing."""
-    unet = shipped(device).unet
-    if row == "untrained U-Net":
-        with seeded(0):
-            unet = UNet(2, unet.width).to(device)
-    return edm.preconditioned(unet)
-
-
-def shipped(device: str) -> CoMoFusion:
-    """The shipped model's network."""
-    network = load("comofusion", device=device).network
-    assert isinstance(network, CoMoFusion)
-    return network
-
-
-def likeness_of(row: str, images: Images, held_out: Images, run: Run) -> Iterator[Score]:
-    """Of samples: deviation, distance to held-out crops, edges shared by both channels; means over draws."""
-    n, draws = (16, 2) if run.profile == "smoke" else (DRAWN, DRAWS)
-    found: dict[str, list[float]] = {}
-    for seed in range(run.seed * draws, (run.seed + 1) * draws):
-        with torch.no_grad():
-            x = draw(row, images, n, seed, run.device)
-        held, directions = crop_pairs(held_out, n, 1000 + seed), torch.Generator().manual_seed(seed)
-        for metric, value in (
-            ("deviation", x.std()),
-            ("distance of crops", sliced_wasserstein(x.flatten(1), held.flatten(1), directions)),
-            ("distance of 8x8 patches", sliced_wasserstein(patches(x), patches(held), directions)),
-            ("edges shared", edge_correlation(x).mean()),
-        ):
-            found.setdefault(metric, []).append(value.item())
-    for metric, values in found.items():
-        mean, error = mean_and_error(values)
-        yield Score(metric, mean, weights=weights_of(row), error=error, values=tuple(values))
-
-
-def distance_to_clean(row: str, images: Images, held_out: Images, run: Run) -> Iterator[Score]:
-    """Mean absolute distance of what is answered at noise t to the clean crop; images in [-1, 1]."""
-    n = 16 if run.profile == "smoke" else DRAWN
-    held = crop_pairs(held_out, n, 1000 + run.seed)
-    z = torch.randn(held.shape, generator=torch.Generator().manual_seed(run.seed))
-    gaussian = SpectralGaussian.fit(crop_pairs(images, 2048, run.seed))
-    for t in LEVELS:
-        noised = edm.noised(held, t, z)
-        if row == "Gaussian denoiser":
-            clean = gaussian.denoise(noised, t)
-        elif row == "Gaussian flow":
-            clean = gaussian.flow(noised, t, edm.EPSILON)
-        else:
-            denoise = denoiser_of(row, run.device)
-            with torch.no_grad():
-                clean = torch.cat([denoise(part.to(run.device), t).cpu() for part in noised.split(64)])
-        value, error = mean_and_error((clean - held).abs().mean(dim=(1, 2, 3)).tolist())
-        yield Score(f"distance at t {t:g}", value, weights=weights_of(row), error=error)
-
-
-def weights_of(row: str) -> str:
-    """The hash of the shipped weights where a row is made with them."""
-    return load("comofusion").sha256 if row.startswith("ours") else "none"
-
-
-def of_samples(rows: Mapping[str, str], pairs: Pairs, run: Run) -> Iterator[Score]:
-    """comofusion/samples: what a row draws where it draws, what it takes off where it is a denoiser."""
-    images, held_out = road_images(), [(pair.ir, pair.vi) for pair in pairs]
-    for name in rows:
-        found = []
-        if name not in ("Gaussian denoiser", "Gaussian flow"):
-            found.append(likeness_of(name, images, held_out, run))
-        if name in ("ours", "untrained U-Net", "Gaussian denoiser", "Gaussian flow"):
-            found.append(distance_to_clean(name, images, held_out, run))
-        for score in itertools.chain(*found):
-            yield score._replace(row=name)
-
-
-def sample_sheet(rows: Sequence[str], pairs: Pairs, run: Run) -> dict[str, Tensor]:
-    """Samples of each row but real crops: visible above infrared, sixteen beside each other."""
-    images, lines = road_images(), []
-    for row in rows:
-        if row.startswith(("ours", "untrained", "Gaussian of")):
-            with torch.no_grad():
-                x = (draw(row, images, 16, run.seed, run.device) + 1) / 2
-            lines += [torch.cat(list(F.pad(x[:, c], (1, 1, 1, 1), value=1.0)), dim=1) for c in (0, 1)]
-    sheet = torch.cat(lines)[None, None].clamp(0, 1) if lines else torch.ones(1, 1, 2, 2)
-    return {"samples.png": F.interpolate(sheet, scale_factor=2)}
-
-
-# What its maps know: which camera carries the signal, read off by one line.
-
-PROBED = {"smoke": (2, 50), "laptop": (16, 400), "gpu": (48, 800), "paper": (48, 800)}  # scenes, pixels each
-NOISES = (edm.EPSILON, 0.1, 0.5, 2.0)
-CAMERAS = 4  # neither camera, infrared, visible, both
-
-
-def which_camera(rows: Mapping[str, Any], pairs: Pairs, run: Run) -> Iterator[Score]:
-    """Mean recall of a linear probe for `truth.both` on other scenes than it was fitted on, by noise."""
-    scenes, _ = PROBED[run.profile]
-    known, asked = list(open_pairs("scenes", scenes, seed=run.seed, split="train")), list(pairs)
-    for name, row in rows.items():
-        network, weights = probed(row, run), "none"
-        if row == "shipped":
-            weights = load("comofusion").sha256
-        for t in NOISES:
-            line = fit_probe(*read_off(network, row, known, t, run), CAMERAS)
-            features, classes = read_off(network, row, asked, t, run)
-            with torch.no_grad():
-                recall = mean_recall(line(features), classes)
-            yield Score(f"recall at t {t:g}", recall, weights=weights, row=name)
-
-
-def probed(row: Mapping[str, Any] | str, run: Run) -> CoMoFusion | None:
-    """The network whose maps a row reads: a change of Table 4's recipe, the shipped one, or none."""
-    if isinstance(row, str):
-        return shipped(run.device) if row == "shipped" else None
-    images = [(ir.to(run.device), vi.to(run.device)) for ir, vi in road_images()]
-    recipe = replace(ABLATION[run.profile], **row)
-    return pretrain(recipe, images, run.seed, run.device, ablation_checkpoints(run))
-
-
-def read_off(
-    network: CoMoFusion | None, row: Any, pairs: Sequence[Pair], t: float, run: Run
-) -> tuple[Tensor, Tensor]:
-    """Features (N, C) and classes (N,) at random pixels of pairs under noise t."""
-    generator = torch.Generator().manual_seed(run.seed)
-    pixels, features, classes = PROBED[run.profile][1], [], []
-    for pair in pairs:
-        if pair.truth is None:
-            raise UserError("comofusion/probe needs scenes, whose truth is known")
-        clean = joint(pair.ir, pair.vi).to(run.device)
-        z = torch.randn(clean.shape, generator=generator).to(clean)
-        x = edm.noised(clean, t, z) if t > edm.EPSILON else clean  # as fusion sees it
-        size = (x.shape[2], x.shape[3])
-        rows, columns = (torch.randint(side, (pixels,), generator=generator) for side in size)
-        with torch.no_grad():
-            if network is not None:
-                maps = network.maps_at(x, t)
-            elif row == "pixels":
-                maps = [x]
-            else:  # 9x9 pixels about each
-                maps = [F.unfold(F.pad(x, (4, 4, 4, 4), mode="reflect"), 9).unflatten(2, size)]
-        features.append(at_pixels(maps, rows, columns, size))
-        classes.append(pair.truth.both[rows, columns].long().to(run.device))
-    return torch.cat(features), torch.cat(classes)
 
 
 TABLES = {
@@ -551,7 +368,7 @@ TABLES = {
             "random features": {"pretext": "random"},
             "ours": {},
         },
-        by_training(ABLATION, {"comofusion": ("EN", "SD", "Qabf", "SSIM")}),
+        by_training(ABLATION, {"comofusion": ("EN", "SD", "Qabf", "SSIM")}, ablation_checkpoints),
         ("msrs", ANY),
         profiles={"smoke": 2, "laptop": None, "gpu": None, "paper": None},
         picture=table4_picture,
@@ -561,43 +378,6 @@ TABLES = {
             "the autoencoder and of N 40 are in float32 at a constant one. The paper's SSIM of -0.18 without "
             "L_pvs needs an inverted image, which L_grad alone cannot tell from the right one."
         ),
-        trains=True,
-    ),
-    # Means over draws of samples, or over crops, of the shipped model and of controls.
-    "comofusion/samples": Table(
-        {
-            name: name
-            for name in (
-                "training crops",
-                "crops, channels shuffled",
-                "Gaussian of the spectrum",
-                "blank",
-                "untrained U-Net",
-                *STEPS,
-                "Gaussian denoiser",
-                "Gaussian flow",
-            )
-        },
-        of_samples,
-        ("roadscene",),
-        splits=("val",),
-        picture=sample_sheet,
-    ),
-    # The trainings of Table 4, seen from inside.
-    "comofusion/probe": Table(
-        {
-            "pixels": "pixels",
-            "patches": "patches",
-            "untrained U-Net": {"pretext": "none"},
-            "random features": {"pretext": "random"},
-            "autoencoder": {"pretext": "autoencoder"},
-            "N 40 and tied EMA": {"pretext": "consistency"},
-            "ours": {},
-            "shipped": "shipped",
-        },
-        which_camera,
-        ("scenes",),
-        profiles={"smoke": 2, "laptop": 16, "gpu": 48, "paper": 48},
         trains=True,
     ),
     # d of Eq. 5: LPIPS as the paper prints it, the pseudo-Huber distance that ours takes, and no stage 1 at

@@ -10,8 +10,7 @@ import itertools
 import json
 import pkgutil
 import signal
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, get_args, get_origin
@@ -507,74 +506,34 @@ def test_training_and_resuming(name, tmp_path, needs):
 # Targets
 
 
-@dataclass
-class Outcome:
-    """What a target made, or why it failed; where its networks were run, and where they were trained."""
-
-    run: Path
-    records: list = field(default_factory=list)
-    error: BaseException | None = None
-    ran_on: set[str] = field(default_factory=set)
-    trained_on: set[str] = field(default_factory=set)
-
-
-@pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
-    """Runs a target, once for all tests."""
-
-    @cache
-    def run(name):
-        made = Outcome(tmp_path_factory.mktemp("run"))
-
-        def note_run(module: nn.Module, _):
-            made.ran_on.update(weight.device.type for weight in module.parameters())
-
-        def note_step(optimiser, *_):
-            weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-            made.trained_on.update(weight.device.type for weight in weights)
-
-        hooks = [register_module_forward_pre_hook(note_run), register_optimizer_step_post_hook(note_step)]
-        try:
-            with pytest.MonkeyPatch.context() as small:
-                shrink(small, name)
-                made.records = reproduce(name, made.run, profile="smoke")
-        except Exception as error:  # reported by every test that asks for this target
-            made.error = error
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return made
-
-    def ask(name):
-        made = run(name)
-        if made.error is not None:
-            raise made.error
-        return made
-
-    return ask
-
-
 @pytest.mark.parametrize("name", TARGETS)
-def test_target(name, outcome, needs):
-    """Records that can be trusted and name the device, and pictures that open."""
-    made, on_cpu = needs(lambda: outcome(name)), TARGETS[name].device == "cpu"
-    assert made.records and records.lint(made.records) == []
-    assert {record.run.device for record in made.records} == {"cpu" if on_cpu else NAME}
-    pictures = [*made.run.rglob("*.png")]
-    assert bool(pictures) == (TARGETS[name].picture is not None)
+def test_target(name, tmp_path, monkeypatch, needs):
+    """Records that can be trusted and name the device, pictures that open, networks run and trained on it."""
+    table, ran_on, trained_on = TARGETS[name], set(), set()
+
+    def note_run(module: nn.Module, _):
+        ran_on.update(weight.device.type for weight in module.parameters())
+
+    def note_step(optimiser, *_):
+        weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+        trained_on.update(weight.device.type for weight in weights)
+
+    hooks = [register_module_forward_pre_hook(note_run), register_optimizer_step_post_hook(note_step)]
+    shrink(monkeypatch, name)
+    try:
+        made = needs(lambda: reproduce(name, tmp_path, profile="smoke"))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert made and records.lint(made) == []
+    assert {record.run.device for record in made} == {"cpu" if table.device == "cpu" else NAME}
+    assert trained_on == {"cuda"} or not table.trains
+    assert ran_on <= {"cuda"} or table.device == "cpu"
+    pictures = [*tmp_path.rglob("*.png")]
+    assert bool(pictures) == (table.picture is not None)
     for file in pictures:
         with Image.open(file) as picture:
             assert min(picture.size) > 0
-
-
-@pytest.mark.parametrize("name", [name for name, table in TARGETS.items() if table.trains])
-def test_target_trains_on_cuda(name, outcome, needs):
-    assert needs(lambda: outcome(name)).trained_on == {"cuda"}
-
-
-@pytest.mark.parametrize("name", [name for name, table in TARGETS.items() if table.device != "cpu"])
-def test_target_runs_networks_on_cuda(name, outcome, needs):
-    assert needs(lambda: outcome(name)).ran_on <= {"cuda"}
 
 
 # Notebooks

@@ -273,7 +273,7 @@ def test_the_named_recipes_are_the_papers_and_the_codes():
         assert recipe.second.steps == -(-18_813 * epochs // 4) and recipe.form == recipe.draw == form
         network = DMFuse(**recipe.settings | {"width": 4})
         assert network.channels == 3 and network.timesteps == (5, 50, 100)
-        assert (len(network.alpha_bars) - 1, network.decodes) == ((1000, False), (2000, True))[
+        assert (len(network.alpha_bars) - 1, network.side) == ((1000, "encoder"), (2000, "decoder"))[
             form == "released"
         ]
         assert network.head.caim.crossed == form and network.answer == form

@@ -159,47 +159,6 @@ def test_table4_trains_each_row_its_own_way_and_scores_it_on_other_pairs(shared,
     assert len({tuple(found.values()) for found in values.values()}) >= 7
 
 
-def test_the_probe_reads_the_trainings_of_table4_and_what_needs_none(shared, tmp_path):
-    targets.reproduce("comofusion/table4", tmp_path, "ours", profile="smoke")
-    (kept,) = tmp_path.glob("checkpoints/*/tuned-0.safetensors")
-    before = kept.stat().st_mtime_ns
-    made = targets.reproduce("comofusion/probe", tmp_path, profile="smoke")
-    assert kept.stat().st_mtime_ns == before  # stage 1 is that of Table 4
-    assert records.lint(made) == []
-    found = {(record.row, record.metric): record.value for record in made}
-    assert len(found) == len(TABLES["comofusion/probe"].rows) * 4
-    assert all(0.2 < value < 0.9 for value in found.values())
-    assert {r.weights for r in made if r.row == "shipped"} == {load("comofusion").sha256}
-    again = targets.reproduce("comofusion/probe", tmp_path / "again", "patches", profile="smoke")
-    assert [record.value for record in again] == [r.value for r in made if r.row == "patches"]
-
-
-def test_samples_are_judged_by_measures_that_tell_crops_from_their_controls(shared, tmp_path):
-    rows = ("training crops", "crops, channels shuffled", "Gaussian of the spectrum", "blank")
-    held = open_pairs("roadscene", split="val")
-    run = Run.begin(None, "laptop", 0, "cpu", "test")
-    found = {
-        row: {s.metric: s for s in TABLES["comofusion/samples"].measure({row: row}, held, run)}
-        for row in rows
-    }
-
-    def means(metric):
-        return [found[row][metric].value for row in rows]
-
-    real, shuffled, gaussian, blank = means("distance of 8x8 patches")
-    assert max(real, shuffled) < 0.5 * min(gaussian, blank)
-    real, shuffled, gaussian, blank = means("edges shared")
-    assert real > 0.15 and max(abs(shuffled), abs(gaussian), abs(blank)) < 0.03
-    assert all(s.error > 0 for row in rows[:3] for s in found[row].values())
-    made = targets.reproduce("comofusion/samples", tmp_path, profile="smoke")
-    assert records.lint(made) == []
-    assert {r.weights for r in made if r.row.startswith("ours")} == {load("comofusion").sha256}
-    distance = {r.row: r.value for r in made if r.metric == "distance at t 0.5"}
-    assert distance["Gaussian denoiser"] < distance["untrained U-Net"] and len(distance) == 4
-    picture = read_image(tmp_path / "figures" / "comofusion" / "samples.png")
-    assert picture.shape == (1, 1, 2 * 10 * 34, 2 * 16 * 34)
-
-
 def test_the_papers_and_the_released_recipe_train_in_one_run_and_are_scored(shared, tmp_path, assert_apart):
     made = targets.reproduce("comofusion/recipe", tmp_path, profile="smoke")
     assert records.lint(made) == []
