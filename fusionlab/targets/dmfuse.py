@@ -329,7 +329,6 @@ TABLES = {
         {
             "shipped": {},
             "weights as printed": {"weights": RECIPES["paper"].weights},
-            "timesteps as printed": {"settings": OURS},
             "noise prediction": {"settings": {**MODEL["laptop"].settings, "noise": "paper"}},
             "on random features": {"pretext": "random"},
             "average": None,
