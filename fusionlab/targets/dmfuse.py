@@ -75,9 +75,9 @@ def by_name(wanted: Mapping[str, Sequence[str] | None], name: str, pairs: Pairs,
 # Of Table 6 each row is trained, so all are short: a minute of one core each, beside stage 1, which the rows
 # of a seed share.
 # Noise, timesteps and the half of the U-Net are those of the paper's text or code.
-PRINTED = OURS | {"noise": "paper"}
+AS_PRINTED = OURS | {"noise": "paper"}
 SHORT = {
-    profile: replace(recipe, settings=PRINTED)
+    profile: replace(recipe, settings=AS_PRINTED)
     for profile, recipe in {
         **MODEL,
         "laptop": replace(
@@ -269,9 +269,9 @@ TABLES = {
     # learnt nothing, gamma at the rate of the released training, and averaging.
     "dmfuse/table6": Table(
         {
-            "w/o Dif": {"pretext": "cnn", "settings": PRINTED | {"timesteps": (0,)}},
-            "w/o CAIM": {"settings": PRINTED | {"fusion": "addition"}},
-            "concatenation": {"settings": PRINTED | {"fusion": "concatenation"}},
+            "w/o Dif": {"pretext": "cnn", "settings": AS_PRINTED | {"timesteps": (0,)}},
+            "w/o CAIM": {"settings": AS_PRINTED | {"fusion": "addition"}},
+            "concatenation": {"settings": AS_PRINTED | {"fusion": "concatenation"}},
             "gamma at 1e-5": {"gamma": 1e-5},
             "random features": {"pretext": "random"},
             "untrained U-Net": {"pretext": "none"},
