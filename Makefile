@@ -71,8 +71,9 @@ test: setup ## lint, types, tests, and notebook 00 with the changed notebooks at
 	$(BIN)/python -m pytest $(MANY) loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=120 --durations=15 \
 		$$(printf '%s\n' notebooks/00_start_here.ipynb $$changed | sort -u)
 
+# Without the limit of ten minutes a test, which a busy machine would break.
 bench: setup ## measure speed; prints, judges only ratios
-	$(BIN)/python -m pytest -s tests/benchmarks
+	$(BIN)/python -m pytest -s --timeout 0 tests/benchmarks
 
 notebooks: setup ## execute the notebooks on scenes at laptop and store their outputs
 	$(BIN)/python -m fusionlab.tools.edition build

@@ -166,6 +166,13 @@ def test_the_memory_of_a_large_frame_stays_bounded():
     assert peaks[1] - peaks[0] < 1500 * 2000 * 24 / 2**20
 
 
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.reach is None])
+def test_a_method_that_has_no_tiles_says_how_much_it_needs(name):
+    fuser = fusionlab.load(name)
+    assert fuser.bytes_per_pixel is not None
+    assert f", {fuser.bytes_per_pixel / 1000:.1f} GB of memory a megapixel" in describe(fuser)
+
+
 def test_a_frame_that_would_not_fit_is_refused_with_figure_and_remedy(monkeypatch):
     fuser = fusionlab.load("comofusion")
     assert METHODS["comofusion"].reach is None

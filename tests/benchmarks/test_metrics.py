@@ -140,7 +140,6 @@ def test_memory_beyond_the_images(images, tmp_path, count):
     assert maps < 120
 
 
-@pytest.mark.timeout(3600)
 def test_a_thousand_images_by_two_processes(tmp_path):
     """1,000 names for 20 scenes of 256x256, all of reference but the two slowest families.
 
