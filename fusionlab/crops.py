@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +34,19 @@ class Stage:
     rate: float = 1e-4
     seed: int = 0
     precision: Precision = "float32"
+
+
+class Labelled(NamedTuple):
+    """Pairs with what the task should say of them: ir, vi (N, 1, H, W) in [0, 1], labels (N, ...)."""
+
+    ir: Tensor
+    vi: Tensor
+    labels: Tensor
+
+    def draw(self, batch: int, generator: torch.Generator) -> "Labelled":
+        """So many of them at random, with repetition."""
+        chosen = torch.randint(len(self.ir), (batch,), generator=generator).to(self.ir.device)
+        return Labelled(*(values[chosen] for values in self))
 
 
 def crops(pairs: Sequence[Pair], per_pair: int, size: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -317,8 +317,12 @@ def _serialised(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None) 
 
 
 def save_half(network: nn.Module, file: Path, metadata: dict[str, str] | None = None) -> None:
-    """Writes the weights in half precision, as all weights of this project are shipped."""
-    write_safetensors({key: value.half() for key, value in network.state_dict().items()}, file, metadata)
+    """Writes the weights in half precision, as all of this project are shipped; counters stay whole."""
+    halves = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in network.state_dict().items()
+    }
+    write_safetensors(halves, file, metadata)
 
 
 def one_cycle(peak: float, steps: int) -> Schedule:

@@ -222,7 +222,7 @@ def test_decoded_values_stand_in_the_measured_facts(shared):
         assert re.search(rf"(?<!\d)0?{re.escape(number)}(?!\d)", facts), row
 
 
-ITEMS = {"comofusion": (6, 4), "dmfuse": (11, 7), "mmdrfuse": (5, 6)}  # figures and tables
+ITEMS = {"caf": (7, 3), "comofusion": (6, 4), "dmfuse": (11, 7), "mmdrfuse": (5, 6)}  # figures and tables
 
 
 @pytest.mark.parametrize("paper", ITEMS)
@@ -240,5 +240,5 @@ def test_every_figure_and_table_has_one_verdict_and_says_where_it_is(paper):
         kind, _, number = row["where"].partition(" ")
         notebooks = list((paths.asset("papers").parents[1] / "notebooks").glob(f"{number}_*.ipynb"))
         assert row["where"] in TARGETS or (kind == "notebook" and len(notebooks) == 1), row
-    with pytest.raises(UserError, match="there is one on comofusion, dmfuse, mmdrfuse"):
+    with pytest.raises(UserError, match="there is one on caf, comofusion, dmfuse, mmdrfuse"):
         verdicts("nobody")

@@ -1,10 +1,14 @@
-"""What a network costs: multiply-adds, CPU milliseconds of one thread, seconds on any device."""
+"""What a network costs: multiply-adds, bytes alive, CPU milliseconds of one thread, seconds on any device."""
 
 import time
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -22,6 +26,42 @@ def counted(work: Callable[[], object]) -> dict[str, int]:
         "linear": (flops.pop("aten.addmm", 0) + flops.pop("aten.mm", 0)) // 2,
         "attention": sum(flops.values()) // 2,
     }
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """The most bytes of tensors made by `work()` that are alive at once, views and inputs not counted.
+
+    What autograd keeps for a backward pass is alive, a buffer inside one operation is not seen.
+    """
+    with _Alive() as alive:
+        work()
+    return alive.most
+
+
+class _Alive(TorchDispatchMode):
+    """Notes the storage of each result, and when it is gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[int, int] = {}
+        self.most = 0
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self._note((args, kwargs), counted=False)
+        result = operation(*args, **(kwargs or {}))
+        self._note(result, counted=True)
+        self.most = max(self.most, sum(self.sizes.values()))
+        return result
+
+    def _note(self, values: Any, counted: bool) -> None:
+        for tensor in tree_leaves(values):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                if id(storage) not in self.sizes:
+                    self.sizes[id(storage)] = storage.nbytes() if counted else 0
+                    weakref.finalize(storage, self.sizes.pop, id(storage), None)
 
 
 @torch.no_grad()

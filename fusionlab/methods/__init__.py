@@ -80,4 +80,5 @@ METHODS = {
     "mmdrfuse-teacher-half": Method(
         "mmdrfuse.Teacher", {"ours": (Shipped("mmdrfuse_teacher_half"),)}, settings={"width": 16}, reach=26
     ),
+    "caf": Method("caf.FusionNetwork", {"ours": (Shipped("caf"),)}, reach=6),
 }

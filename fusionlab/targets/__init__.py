@@ -6,9 +6,9 @@ from pathlib import Path
 from fusionlab.bench import table
 from fusionlab.bench.records import Record
 from fusionlab.errors import UserError
-from fusionlab.targets import comofusion, dmfuse, learnt, metrics, mmdrfuse, probes, scenes
+from fusionlab.targets import caf, comofusion, dmfuse, learnt, metrics, mmdrfuse, probes, scenes
 
-FILES = (comofusion, dmfuse, learnt, probes, mmdrfuse, scenes, metrics)
+FILES = (caf, comofusion, dmfuse, learnt, probes, mmdrfuse, scenes, metrics)
 TARGETS: dict[str, table.Table] = {name: each for file in FILES for name, each in file.TABLES.items()}
 
 

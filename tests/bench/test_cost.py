@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fusionlab.attention import criss_cross
-from fusionlab.bench.cost import counted
+from fusionlab.bench.cost import counted, peak_bytes
 
 
 def test_three_layers_by_hand():
@@ -26,3 +26,16 @@ def test_criss_cross_attention_asks_a_row_and_a_column():
         assert counted(lambda rows=rows: criss_cross(q, q, v, rows))["attention"] == 6 * 5 * (6 + 5) * (
             4 + 32
         )
+
+
+def test_bytes_alive_at_once_by_hand():
+    """A million float32: what is dropped counts no more, what a backward pass needs does, inputs never."""
+    x = torch.rand(1000, 1000)
+    million = 4_000_000
+    assert peak_bytes(lambda: x + 1) == million
+    assert peak_bytes(lambda: [((x + 1) + 1) + 1, None][1]) == 2 * million
+    assert peak_bytes(lambda: [x + 1, x + 2, x.view(-1)]) == 2 * million
+    assert peak_bytes(lambda: x.view(-1)) == 0
+    y = x.clone().requires_grad_()
+    chained = peak_bytes(lambda: y.exp().exp().exp().sum())  # each exp keeps its result
+    assert 3 * million <= chained < 3 * million + 100

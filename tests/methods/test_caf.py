@@ -1,5 +1,6 @@
 """CAF: its network and losses against closed forms, each released slip, and the search at the smallest."""
 
+import json
 import signal
 from dataclasses import replace
 
@@ -7,33 +8,33 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import nn
 
 from fusionlab.bilevel import as_function, finite_difference, parameters_of, single_step
+from fusionlab.crops import Labelled
 from fusionlab.data.pair import to_uint8
 from fusionlab.errors import UserError
+from fusionlab.fuser import load
+from fusionlab.losses.space import (
+    SPACE,
+    fusion_loss,
+    perception,
+)
 from fusionlab.methods.caf import (
-    ANCHOR,
     MIXED,
     PARAMETRISATIONS,
     RECIPES,
-    SPACE,
     FusionNetwork,
-    Labelled,
     LossWeights,
     Recipe,
-    fusion_loss,
-    perception,
-    saliency,
-    saliency_mask,
+    save,
     search,
-    search_terms,
-    ssim_term,
+    train,
     train_hierarchically,
 )
 from fusionlab.methods.comofusion import CoMoFusion
 from fusionlab.methods.mmdrfuse import Student
-from fusionlab.nets.features import vgg
 
 SMALL = Recipe(search=6, fusion=3, task=3, batch=2, size=16, rate=1e-3, warmup=2, beta_every=2)
 
@@ -74,114 +75,6 @@ def test_the_network_has_the_papers_size_and_an_open_range():
         assert torch.allclose(network(ir, vi), before, atol=1e-5)
         network.head[0].bias += 1  # which none follows at once
         assert not torch.allclose(network(ir, vi), before, atol=1e-3)
-
-
-def test_terms_of_flat_images_by_hand():
-    """F = .5, ir = .2, vi = .6, M = .25 everywhere; SSIM of flat images is its luminance alone."""
-    values = (0.5, 0.2, 0.6, 0.25)
-    fused, ir, vi, mask = (torch.full((2, 1, 16, 16), value, dtype=torch.float64) for value in values)
-
-    def taps(image):
-        return [image, 2 * image]
-
-    def luminance(a, b):
-        return (2 * a * b + 1e-4) / (a * a + b * b + 1e-4)
-
-    wanted = dict.fromkeys(SPACE, 0.0) | {
-        "l1_ir": 0.3, "l1_vi": 0.1, "l1_max": 0.1, "l1_masked_ir": 0.075, "l1_masked_vi": 0.075,
-        "mse_ir": 0.09, "mse_vi": 0.01, "mse_max": 0.01,
-        "ssim_ir": 1 - luminance(0.5, 0.2), "ssim_vi": 1 - luminance(0.5, 0.6),
-        "perceptual_ir": 0.3**2 + 0.6**2, "perceptual_vi": 0.1**2 + 0.2**2,
-    }  # fmt: skip
-    found = search_terms(fused, ir, vi, mask, "paper", taps)
-    assert tuple(found) == SPACE and len(SPACE) == 15
-    for name, value in wanted.items():
-        assert found[name].item() == pytest.approx(value, abs=1e-9), name
-    released = search_terms(fused, ir, vi, mask, "released", taps)
-    for name in ("ssim_ir", "ssim_vi"):
-        assert released[name].item() == pytest.approx(wanted[name] / 2, abs=1e-9)  # halved
-    assert released["perceptual_ir"].item() == pytest.approx(0.1 * (0.3 + 0.6), abs=1e-9)
-    assert released["gradient_ir"] > 0.1  # zeros around an image: its border acts as an intensity loss
-    assert tuple(search_terms(fused, ir, vi, mask)) == SPACE[:-2]
-
-
-def test_gradient_terms_are_the_strengths_of_sobel():
-    """A step of height 1 in the infrared image alone gives 4 in two of its columns; the others are flat."""
-    ir, vi, fused = torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 16, 16)
-    ir[..., 8:] = 1
-    terms = search_terms(fused, ir, vi, saliency_mask(ir, vi))
-    assert terms["gradient_ir"].item() == pytest.approx(4 * 2 / 16) == terms["gradient_max"].item()
-    assert terms["gradient_vi"] == 0
-
-
-def test_the_released_ssim_is_kornias_by_a_slow_window():
-    """Five by five Gaussian windows of sigma 1.5 over a reflected border, pixel by pixel in NumPy."""
-    x, y = (image[0, 0].double().numpy() for image in draw(1, side=12))
-    line = np.exp(-((np.arange(5) - 2) ** 2) / (2 * 1.5**2))
-    window = np.outer(line, line) / np.outer(line, line).sum()
-    a, b = np.pad(x, 2, mode="reflect"), np.pad(y, 2, mode="reflect")
-    total = 0.0
-    for i in range(12):
-        for j in range(12):
-            p, q = a[i : i + 5, j : j + 5], b[i : i + 5, j : j + 5]
-            m, n = (window * p).sum(), (window * q).sum()
-            u, v, c = ((window * s).sum() - t for s, t in ((p * p, m * m), (q * q, n * n), (p * q, m * n)))
-            index = (2 * m * n + 1e-4) * (2 * c + 9e-4) / ((m * m + n * n + 1e-4) * (u + v + 9e-4))
-            total += min(max((1 - index) / 2, 0), 1)
-    ours = ssim_term(torch.tensor(x)[None, None], torch.tensor(y)[None, None], "released")
-    assert ours.item() == pytest.approx(total / 144, rel=1e-9)
-
-
-def test_saliency_is_the_mean_distance_of_levels():
-    image = torch.tensor([0.0, 0.0, 0.0, 1.0]).view(1, 1, 2, 2)
-    assert saliency(image).flatten().tolist() == [0, 0, 0, 1]  # 255/4, and for the rare one 3/4 of 255
-    image = draw(1, side=6)[0]
-    levels = (255 * image).round()
-    slow = (levels.view(-1, 1) - levels.view(1, -1)).abs().mean(1)
-    slow = (slow - slow.min()) / (slow.max() - slow.min())
-    assert torch.allclose(saliency(image).flatten(), slow, atol=1e-5)
-    flat = torch.full((1, 1, 2, 2), 0.5)
-    assert torch.equal(saliency(flat), torch.zeros(1, 1, 2, 2))
-    both = saliency_mask(torch.cat([image, flat.repeat(1, 1, 3, 3)]), torch.cat([image, image]))
-    assert torch.allclose(both[0], torch.full((1, 6, 6), 0.5))  # each image by itself
-    assert torch.allclose(both[1], (1 - saliency(image)[0]) / 2)
-
-
-def test_the_anchor_pulls_where_no_weight_does():
-    fused, ir, vi = (torch.full((1, 1, 16, 16), value) for value in (0.5, 0.2, 1.0))
-    loss = fusion_loss(fused, ir, vi, {"l1_ir": 2.0})  # flat sources: M = 1/2
-    assert loss.item() == pytest.approx(2 * 0.3 + ANCHOR * (0.15**2 + 0.25**2), abs=1e-6)
-
-
-@pytest.mark.parametrize("variant", ["paper", "released"])
-def test_perception_trains_the_network_unless_detached(variant):
-    """The released features are detached: no gradient, yet finite differences see a value that changes."""
-    network, (ir, vi) = net(), draw(2)
-    taps, call = perception("random", variant), as_function(network)
-
-    def lower(w, beta):
-        fused = call(w, ir, vi)
-        terms = search_terms(fused, ir, vi, saliency_mask(ir, vi), variant, taps)
-        return beta @ torch.stack([terms[name] for name in ("l1_ir", *SPACE[-2:])])
-
-    def upper(w):
-        return F.mse_loss(call(w, ir, vi), ir)
-
-    w, beta = parameters_of(network), torch.ones(3)
-    _, *exact = single_step(lower, upper, w, beta, 1e-2).tolist()
-    _, *apart = single_step(lower, upper, w, beta, 1e-2, finite_difference()).tolist()
-    assert all(value != 0 for value in apart)
-    assert (exact == [0, 0]) == (variant == "released")
-
-
-def test_released_features_are_one_convolution_and_its_relu_four_times():
-    image, network = draw(1)[0], vgg("random")
-    first, *others = perception("random", "released")(image)
-    assert first.min() < 0 and len(others) == 4
-    assert all(torch.equal(other, first.relu()) for other in others)
-    maps = perception("random", "paper")(image)
-    assert torch.equal(first.relu(), maps[0]) and len(maps) == len(network.convs)
-    assert maps[-1].shape[-1] == 4  # deep
 
 
 def test_released_saving_wraps_what_is_negative():
@@ -335,6 +228,24 @@ def test_hierarchical_training_moves_fusion_first_and_then_the_task_alone(tmp_pa
     assert sorted(file.name for file in tmp_path.glob("*.safetensors")) == [
         "fusion-0.safetensors", "task-0.safetensors",
     ]  # fmt: skip
+
+
+def test_a_saved_network_says_its_width_and_the_weights_that_made_it(tmp_path):
+    """Half precision but for the counters of batch norm; the rate that falls starts as the constant one."""
+    weights, data = {"l1_max": 0.25, "gradient_max": 0.75}, labelled()
+    images = [(ir[None], vi[None]) for ir, vi in zip(data.ir, data.vi)]
+    network, other = net(6), net(6)
+    falling = train(network, images, weights, replace(SMALL, schedule="cosine"))
+    constant = train(other, images, weights, SMALL)
+    assert falling[:2] == constant[:2] and falling[2] != constant[2]
+    fuser = load("caf", save(network, tmp_path / "mine.safetensors", weights))
+    with safe_open(tmp_path / "mine.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["weights"]) == weights
+    assert fuser.network.settings == {"width": 6}
+    for key, value in network.eval().state_dict().items():
+        kept = fuser.network.state_dict()[key]
+        assert torch.equal(kept, value.half().float() if value.is_floating_point() else value), key
+    assert fuser.network.stem_ir[1].num_batches_tracked == SMALL.fusion
 
 
 def test_recipes_are_the_printed_ones():

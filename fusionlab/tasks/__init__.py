@@ -1,0 +1,1 @@
+"""What fused images are for: tasks that judge them."""
