@@ -93,9 +93,10 @@ RECIPES = {
     ),
 }
 
-# Ours by profile: grey, and with an attention that is allowed to grow. It predicts the noise: where its maps
-# are read it came out ahead of the same network inside EDM's preconditioning (`dmfuse/denoisers`).
-OURS = {"width": 8, "channels": 1, "noise": "paper", "dropout": 0.0}
+# Ours by profile: grey, with an attention that is allowed to grow, and inside EDM's preconditioning. To
+# predict the noise makes the better denoiser where maps are read (`dmfuse/denoisers`), but on validation
+# pairs the head fused better with these maps (`dmfuse/model`).
+OURS = {"width": 8, "channels": 1, "noise": "edm", "dropout": 0.0}
 # At the paper's first timestep, 5, the noise is 3.4 grey levels, and a fused image cannot lose what its maps
 # have of it; at 1 it is 1.3. The first term of Eq. 13 weighs as in the released code, the others as printed.
 _STARTED = Recipe(

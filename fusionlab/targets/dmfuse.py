@@ -74,8 +74,10 @@ def by_name(wanted: Mapping[str, Sequence[str] | None], name: str, pairs: Pairs,
 
 # Of Table 6 each row is trained, so all are short: a minute of one core each, beside stage 1, which the rows
 # of a seed share.
-ABLATION = {
-    profile: replace(recipe, settings=OURS)
+# Noise, timesteps and the half of the U-Net are those of the paper's text or code.
+AS_PRINTED = OURS | {"noise": "paper"}
+SHORT = {
+    profile: replace(recipe, settings=AS_PRINTED)
     for profile, recipe in {
         **MODEL,
         "laptop": replace(
@@ -99,7 +101,7 @@ def by_ablation(rows: Mapping[str, Any], pairs: Pairs, run: Run) -> Iterator[Sco
     for name, change in rows.items():
         fuser = load("average")
         if change is not None:
-            fuser = trained(replace(ABLATION[run.profile], **change), name, run, images)
+            fuser = trained_fuser(replace(SHORT[run.profile], **change), name, run, images)
             assert isinstance(fuser.network, DMFuse)
             if fuser.network.head.caim is not None:
                 gamma = fuser.network.head.caim.gamma.item()
@@ -183,7 +185,7 @@ def singles(run: Run) -> list[Tensor]:
     return streets(run) + photographs(run)
 
 
-def trained(
+def trained_fuser(
     recipe: Recipe, name: str, run: Run, images: Sequence[Tensor], checkpoints: Path | None = None
 ) -> Fuser:
     """Stage 1 on these images, stage 2 on RoadScene's training pairs; read back in half precision."""
@@ -198,7 +200,7 @@ def by_training(rows: Mapping[str, Mapping[str, Any] | None], pairs: Pairs, run:
         fuser = (
             load("average")
             if change is None
-            else trained(replace(MODEL[run.profile], **change), name, run, singles(run))
+            else trained_fuser(replace(MODEL[run.profile], **change), name, run, singles(run))
         )
         rule = conventional(partial(fuse, fuser), WANTED, fuser.sha256)
         for score in scored(rule, pairs, run.device, name):
@@ -210,9 +212,9 @@ def by_training_set(
 ) -> Iterator[Score]:
     """Table 4 in kind: the U-Net learns on other images, all else is equal; None is for random layers."""
     for name, images in rows.items():
-        short = ABLATION[run.profile]
+        short = SHORT[run.profile]
         recipe = short if images else replace(short, pretext="random")
-        fuser = trained(recipe, name, run, images(run) if images else (), run.checkpoints / slug(name))
+        fuser = trained_fuser(recipe, name, run, images(run) if images else (), run.checkpoints / slug(name))
         yield from of_middles(fuser, name, pairs, run)
 
 
@@ -222,7 +224,7 @@ def by_recipe(name: str, pairs: Pairs, run: Run) -> Iterator[Score]:
     if run.profile == "smoke":
         settings = {**recipe.settings, "width": 4}
         recipe = replace(recipe, first=Stage(3, 2, 32), second=Stage(3, 2, 32), settings=settings)
-    fuser = trained(recipe, name, run, singles(run))
+    fuser = trained_fuser(recipe, name, run, singles(run))
     rule = conventional(partial(fuse, fuser), {"reference": ("EN", "SD", "Qabf", "VIF")}, fuser.sha256)
     yield from scored(rule, pairs, run.device, name)
 
@@ -267,9 +269,9 @@ TABLES = {
     # learnt nothing, gamma at the rate of the released training, and averaging.
     "dmfuse/table6": Table(
         {
-            "w/o Dif": {"pretext": "cnn", "settings": OURS | {"timesteps": (0,)}},
-            "w/o CAIM": {"settings": OURS | {"fusion": "addition"}},
-            "concatenation": {"settings": OURS | {"fusion": "concatenation"}},
+            "w/o Dif": {"pretext": "cnn", "settings": AS_PRINTED | {"timesteps": (0,)}},
+            "w/o CAIM": {"settings": AS_PRINTED | {"fusion": "addition"}},
+            "concatenation": {"settings": AS_PRINTED | {"fusion": "concatenation"}},
             "gamma at 1e-5": {"gamma": 1e-5},
             "random features": {"pretext": "random"},
             "untrained U-Net": {"pretext": "none"},
@@ -326,8 +328,8 @@ TABLES = {
     "dmfuse/model": Table(
         {
             "shipped": {},
-            "EDM preconditioning": {"settings": {**MODEL["laptop"].settings, "noise": "edm"}},
-            "timesteps as printed": {"settings": OURS},
+            "weights as printed": {"weights": RECIPES["paper"].weights},
+            "noise prediction": {"settings": {**MODEL["laptop"].settings, "noise": "paper"}},
             "on random features": {"pretext": "random"},
             "average": None,
         },

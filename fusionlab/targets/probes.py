@@ -88,7 +88,7 @@ def read_off(
 
 # DMFuse: what a U-Net of single images knows of a street, by timestep and block, read off by one line.
 
-TIMES = (5, 50, 100, 250)
+PROBED_AT = (5, 50, 100, 250)
 LAST = (2, 5, 8, 11, 14)  # of each level the last block on the way in, the first on the way out
 AUTOENCODER = {"smoke": Stage(2, 2, CROP, 4e-4), "laptop": Stage(300, 8, CROP, 1e-3)}
 FIVE_SCALES = (1, 2, 4, 8, 16)
@@ -186,7 +186,7 @@ def of_pairs(run: Run) -> Reader:
     def read(images: Sequence[Tensor], generator: torch.Generator) -> dict[str, list[Tensor]]:
         clean = joint(*images)
         z = torch.randn(clean.shape, generator=generator).to(clean)
-        levels = {t: sigma_of(linear_schedule()[t]).item() for t in TIMES}
+        levels = {t: sigma_of(linear_schedule()[t]).item() for t in PROBED_AT}
         return {f", t {t}": network.maps_at(clean + level * z, level) for t, level in levels.items()}
 
     return read
@@ -213,7 +213,7 @@ def autoencoder(run: Run) -> DMFuse:
     with seeded(run.seed):
         network = DMFuse(**OURS).to(run.device)  # type: ignore[arg-type]  # checked there
     stage = replace(AUTOENCODER["smoke" if run.profile == "smoke" else "laptop"], seed=run.seed)
-    c = network.coefficients(sigma_of(network.alpha_bars[TIMES[0]]).float().to(run.device))
+    c = network.coefficients(sigma_of(network.alpha_bars[PROBED_AT[0]]).float().to(run.device))
 
     def step(_: int, generator: torch.Generator) -> Tensor:
         x = 2 * draw_crops(images, stage.batch, stage.size, generator)[0] - 1
@@ -315,10 +315,10 @@ TABLES = {
         {
             "pixels": partial(of_pixels, ()),
             "pixels, five scales": partial(of_pixels, FIVE_SCALES),
-            "random U-Net": partial(of_unet, random_ddpm, TIMES[:1]),
-            "autoencoder": partial(of_unet, autoencoder, TIMES[:1]),
+            "random U-Net": partial(of_unet, random_ddpm, PROBED_AT[:1]),
+            "autoencoder": partial(of_unet, autoencoder, PROBED_AT[:1]),
             "CoMoFusion": of_pairs,
-            "DMFuse": partial(of_unet, shipped_ddpm, TIMES),
+            "DMFuse": partial(of_unet, shipped_ddpm, PROBED_AT),
         },
         street,
         ("scenes",),
