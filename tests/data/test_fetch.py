@@ -36,8 +36,9 @@ def test_the_first_failure_stops_the_rest(server, monkeypatch):
 
 def test_a_failure_leaves_nobody_trying_again(server, monkeypatch):
     monkeypatch.setattr(fetch, "THREADS", 2)
+    monkeypatch.setattr(fetch, "TIMEOUT", 2.0)
     server.faults["/m3fd/ir/1.png"] = ["404"]  # given up after three tries, at once
-    server.faults[SICK] = ["silent"]  # tried again after .4 s unless stopped
+    server.faults[SICK] = ["silent"]  # tried again after 2 s unless stopped
     assert "ir/1.png answers 404" in data("get", "m3fd", "--yes")[2][0]
     assert server.asked["GET /m3fd/ir/1.png"] == 3
     assert server.asked[f"GET {SICK}"] == 1
