@@ -323,14 +323,13 @@ TABLES = {
         ),
         trains=True,
     ),
-    # Stage 2 on the one U-Net of dmfuse/denoisers, as it is shipped and with one thing changed; the same head
-    # on random layers is the control.
+    # Stage 2 on the one U-Net of dmfuse/denoisers, as it is shipped and with one thing changed. Random
+    # layers, the control, are a row of Table 6.
     "dmfuse/model": Table(
         {
             "shipped": {},
             "weights as printed": {"weights": RECIPES["paper"].weights},
             "noise prediction": {"settings": {**MODEL["laptop"].settings, "noise": "paper"}},
-            "on random features": {"pretext": "random"},
             "average": None,
         },
         by_training,
