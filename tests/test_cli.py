@@ -297,7 +297,7 @@ MISTAKES = {
     "unknown format": (["fuse", "{r}/ir/day.png", "{r}/vis/day.png", "-o", "x.gif"], ".png, .jpg"),
     "unknown method": (
         ["fuse", "{r}/ir", "{r}/vis", "-o", "x", "--method", "foo"],
-        "laplacian, comofusion, mmdrfuse",
+        "laplacian, comofusion, dmfuse",
     ),
     "missing weights": (
         ["fuse", "a", "b", "-o", "x", "--method", "mmdrfuse", "--weights", "no.bin"],

@@ -28,7 +28,7 @@ DEVICES = {"cuda": torch.device("cuda", 0), "cpu": torch.device("cpu")}
 # Calls that take tensors of several devices, each with a reason of its own.
 ANY_DEVICE = {
     "copy_", "load_state_dict", "set_", "swap_tensors", "_has_compatible_shallow_copy_type",
-    "backward", "grad", "_make_subclass", "is_set_to",
+    "backward", "grad", "_make_subclass", "is_set_to", "__deepcopy__",
 }  # fmt: skip
 # TensorIterator lets a 0-d tensor of the CPU join any arithmetic, these do not.
 NO_SCALARS = {
@@ -43,7 +43,9 @@ class MixedDevices(RuntimeError):
 
 
 def device_of(tensor: Tensor) -> str:
-    """Where the tensor believes to be: "cpu" or "cuda"."""
+    """Where the tensor believes to be, "cpu" or "cuda"; what torch.func has wrapped, as what is inside."""
+    while not hasattr(tensor, "_fake_device") and torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
     return getattr(tensor, "_fake_device", "cpu")
 
 

@@ -442,7 +442,7 @@ def dmfuse_trained(recipe):
 
     def train(folder):
         images = [(pair.ir, pair.vi) for pair in pairs()]
-        network = dmfuse.train(small, images, 0, "cuda", folder, photos=[images[0][0]])
+        network = dmfuse.train(small, images, 0, "cuda", folder, singles=[images[0][0]])
         dmfuse.save(network, folder / "saved.safetensors")
         return network
 

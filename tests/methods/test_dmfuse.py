@@ -362,7 +362,7 @@ def test_a_recipe_is_trained_from_its_seed_alone_and_resumes(tmp_path):
     def trained(folder=None, **differs):
         torch.manual_seed(len(differs))  # whatever the caller's state is
         network = train(
-            dataclasses.replace(recipe, **differs), pairs(), 3, checkpoints=folder, photos=[pairs()[0][1]]
+            dataclasses.replace(recipe, **differs), pairs(), 3, checkpoints=folder, singles=[pairs()[0][1]]
         )
         return network, torch.cat([p.detach().flatten() for p in network.parameters()])
 
